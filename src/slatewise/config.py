@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -21,15 +21,26 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def build(kind: type[T], values: dict[str, Any], *, where: str = "config") -> T:
-    """Turn plain values into the config ``kind``.
+    """Turn plain values into the config ``kind``, laid over its defaults table by table.
+
+    A nested config's default may differ from its type's own (PRM's scorer has two encoder layers); changing one key
+    of it leaves the others as the outer config has them.
 
     Raises:
         ConfigError: an unknown key or a value of the wrong type, with the key's path and the nearest allowed key.
     """
     try:
-        return msgspec.convert(values, kind)
+        return msgspec.convert(merge(_defaults(kind), values), kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(kind, str(error))}") from None
+
+
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    try:
+        plain = msgspec.to_builtins(kind())
+    except TypeError:  # a field without default: there is nothing to lay the values over
+        return {}
+    return plain if isinstance(plain, dict) else {}
 
 
 def _explain(kind: type[Any], message: str) -> str:
@@ -45,6 +56,8 @@ def _explain(kind: type[Any], message: str) -> str:
 def _fields_at(kind: Any, path: str) -> list[str]:
     for part in filter(None, path.split(".")):
         kind = next((f.type for f in msgspec.structs.fields(kind) if f.name == part.split("[")[0]), None)
+        if get_origin(kind) in (dict, tuple):
+            kind = get_args(kind)[-1 if get_origin(kind) is dict else 0]
         if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
             return []
     return sorted(f.encode_name for f in msgspec.structs.fields(kind))

@@ -42,14 +42,14 @@ class Group:
         lists_BGL: the lists (indices into the candidate axis), all of the same length.
         mask_BG: True where the list is to be learned from; False for a duplicate of an earlier list.
         value_BG: the reward model's value of each list, in units of feedback.
-        source_G: for each place in the group, an index into ``sources``.
+        source_BG: for each list, an index into ``sources``.
         sources: names of the families that wrote the lists.
     """
 
     lists_BGL: Tensor
     mask_BG: Tensor
     value_BG: Tensor
-    source_G: Tensor
+    source_BG: Tensor
     sources: tuple[str, ...]
 
 

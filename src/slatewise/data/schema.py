@@ -41,6 +41,10 @@ class Schema(Frozen):
     item_categories: tuple[int, ...] = ()
     candidate_numeric: tuple[str, ...] = ()  # vary by request: retriever score and its geometry, prices …
     item_vector: int = 0  # width of the items' start vectors; 0 = none
+    trained_users: int = (
+        0  # indices from here on occur in no training request: read them as 0 (unknown); 0 = all occur
+    )
+    trained_items: int = 0
 
 
 class Manifest(Frozen):
@@ -49,7 +53,8 @@ class Manifest(Frozen):
     ``target`` weighs the feedback kinds into one number: a list's value is the sum over positions of the
     weighted feedback. ``unexposed_is_negative`` says that the protocol labels candidates without feedback 0.
     ``counts`` says what was kept and what was left out, and why. ``source`` is the data set's and the
-    protocol's name and options, enough to prepare it again.
+    protocol's name and options, enough to prepare it again. ``truth`` is the name and options of the simulator that
+    knows the true value of a list, where there is one.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Manifest(Frozen):
     counts: dict[str, int]
     source: dict[str, Any]
     fingerprint: str
+    truth: dict[str, Any] | None = None
     format: int = 1
 
     def target_weights(self) -> list[float]:
@@ -75,5 +81,7 @@ class Manifest(Frozen):
         kinds = [kind.name for kind in self.schema.feedback]
         for name in target:
             if name not in kinds:
-                raise DataError(f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{nearest(name, kinds)}")
+                raise DataError(
+                    f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{nearest(name, kinds)}"
+                )
         return msgspec.structs.replace(self, target=target)

@@ -1,0 +1,103 @@
+"""The Python API: prepare, fit, rank, evaluate, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slatewise.config import Frozen, fingerprint, to_plain
+from slatewise.data.prepared import PreparedData, load_data
+from slatewise.errors import RunError
+from slatewise.ranker import Ranker
+from slatewise.training.run import Run, open_run
+
+if TYPE_CHECKING:
+    from slatewise.evaluation.results import Evaluation
+
+__all__ = ["compare", "evaluate", "fit", "load_data", "prepare", "train"]
+
+
+def prepare(dataset: str, out: Path | str, *, source: Path | str | None = None, protocol: str | None = None,
+            seed: int = 0, dataset_options: dict[str, Any] | None = None,
+            protocol_options: dict[str, Any] | None = None) -> PreparedData:
+    """Prepare a data set under a protocol and open it; see ``slatewise prepare``.
+
+    Raises:
+        ConfigError, DataError: unknown names or options, or data that is not what its schema says.
+    """
+    from slatewise.protocols.prepare import prepare as prepare_data
+
+    prepare_data(dataset, protocol, Path(source) if source else None, Path(out), seed=seed,
+                 dataset_options=dataset_options or {}, protocol_options=protocol_options or {})
+    return load_data(out)
+
+
+class RunFacts(Frozen):
+    """``config.json`` of a run: what it trains, on what, from which seed."""
+
+    method: str
+    options: dict[str, Any]
+    data: str
+    seed: int
+    version: str
+
+    def identity(self) -> str:
+        """Changes when anything the result depends on changes."""
+        return fingerprint(self.method, self.options, self.data, self.seed)
+
+
+def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) -> Ranker:
+    """Train a method in a run folder and save its ranker there; a run that is complete is loaded, not trained again.
+
+    Raises:
+        RunError: the folder holds a run of another method, config, data set or seed.
+    """
+    import msgspec
+
+    import slatewise
+    from slatewise.methods import fit_method
+
+    facts = RunFacts(method=method, options=to_plain(options), data=data.manifest.fingerprint, seed=run.seed,
+                     version=slatewise.__version__)
+    config = run.path / "config.json"
+    if config.exists():
+        before = msgspec.json.decode(config.read_bytes(), type=RunFacts)
+        if before.identity() != facts.identity():
+            raise RunError(f"{run.path} holds a run of another method, config, data set or seed; name another folder.")
+    else:
+        run.path.mkdir(parents=True, exist_ok=True)
+        config.write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
+    if (run.path / "ranker").is_dir():
+        return Ranker.load(run.path)
+    ranker = fit_method(method, options, data, run)
+    ranker.save(run.path / "ranker")
+    ranker.path = run.path
+    return ranker
+
+
+def fit(method: str, data: PreparedData, *, out: Path | str, seed: int = 0, resume: bool = False, **options: Any) -> Ranker:
+    """Train ``method`` on prepared data into the folder ``out`` and return its ranker.
+
+    Args:
+        options: the method's config as keyword arguments; tables as dicts, e.g. ``train={"epochs": 1}``.
+
+    Raises:
+        ConfigError: unknown method or option.   RunError: ``out`` is not empty and ``resume`` is False.
+    """
+    from slatewise.config import build
+    from slatewise.names import plugin
+
+    build(plugin("methods", method).Config, options, where=f"method '{method}'")
+    return train(method, options, data, open_run(Path(out), seed=seed, resume=resume))
+
+
+def evaluate(rankers: Sequence[Ranker], data: PreparedData, *, split: str = "test", metrics: Sequence[str] | None = None,
+             limit: int | None = None) -> Evaluation:
+    """Evaluate rankers beside every floor and ceiling of the data; see ``slatewise evaluate``."""
+    from slatewise.evaluation.offline import Config
+    from slatewise.evaluation.offline import evaluate as evaluate_policies
+    from slatewise.evaluation.policies import floors_and_ceilings
+
+    policies = [*floors_and_ceilings(data), *rankers]
+    return evaluate_policies(policies, data, split, metrics=metrics, config=Config(limit=limit))

@@ -1,0 +1,304 @@
+"""The feature transform: learned once on training requests, used alike to prepare data and to serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from slatewise.config import Frozen
+from slatewise.data.batch import ListBatch
+from slatewise.data.columns import Column, FeatureSet, NumberColumn
+from slatewise.data.entities import EntityFeatures, read_json
+from slatewise.data.history import History, history_lists, no_history
+from slatewise.data.prepared import REQUEST_COLUMNS, Array, Split, request_shapes
+from slatewise.data.ragged import Ragged, pad, ragged
+from slatewise.data.requests import (
+    CONTEXT,
+    candidate_lists,
+    candidate_names,
+    candidate_numeric,
+    exposed_places,
+    feedback_kinds,
+    feedback_values,
+    fit_candidate_columns,
+    list_propensity,
+    width_of,
+)
+from slatewise.data.schema import FeedbackKind, Schema
+from slatewise.data.vocab import Vocab
+from slatewise.errors import DataError
+
+_CHUNK = 8192  # requests transformed at a time, which bounds the memory of what lies in between
+
+
+class _Saved(Frozen):
+    """What ``transform.json`` holds."""
+
+    length: int
+    exposed: int
+    history: int
+    candidates: int
+    feedback: tuple[FeedbackKind, ...]
+    context: tuple[Column, ...]
+    candidate: tuple[NumberColumn, ...]
+
+
+@dataclass(frozen=True)
+class FeatureTransform:
+    """Requests in the caller's ids to the arrays and batches that models read.
+
+    Attributes:
+        users, items: vocabularies and features of the entities.
+        context: the ``context_*`` columns.   candidate: the ``candidate_*`` columns, scores first.
+        feedback: kinds of feedback, in the order of the batch's last axis.
+        length, exposed, history, num_candidates: L, E, H and N.
+    """
+
+    users: EntityFeatures
+    items: EntityFeatures
+    context: FeatureSet
+    candidate: tuple[NumberColumn, ...]
+    feedback: tuple[FeedbackKind, ...]
+    length: int
+    exposed: int
+    history: int
+    num_candidates: int
+
+    @classmethod
+    def fit(
+        cls,
+        train: pl.DataFrame,
+        users: pl.DataFrame | None = None,
+        items: pl.DataFrame | None = None,
+        *,
+        length: int,
+        exposed_width: int,
+        history: int,
+        candidates_width: int,
+        histories: History | None = None,
+    ) -> FeatureTransform:
+        """Learn vocabularies and statistics from training requests.
+
+        Items count as trained if a training request offers them, shows them, or has them in its history
+        (``histories``); all others of the items table have features only (see :class:`EntityFeatures`).
+
+        Raises:
+            DataError: a table or column is not what the log schema says.
+        """
+        offered = candidate_lists(train).flat
+        shown = ragged(train["exposed"]).flat if "exposed" in train.columns else offered.head(0)
+        before = histories.used() if histories is not None else offered.head(0)
+        asking = train["user_id"] if "user_id" in train.columns else pl.Series([], dtype=pl.Null)
+        named = [ids.unique() for ids in (offered, shown, before) if len(ids)]
+        return cls(
+            users=EntityFeatures.fit("user_id", users, asking),
+            items=EntityFeatures.fit("item_id", items, Vocab.of(*named).ids, shown),
+            context=FeatureSet.fit(train, [name for name in train.columns if name.startswith(CONTEXT)]),
+            candidate=fit_candidate_columns(train),
+            feedback=feedback_kinds(train),
+            length=length,
+            exposed=max(exposed_width, length),
+            history=history,
+            num_candidates=candidates_width,
+        )
+
+    def schema(self, item_vector: int = 0) -> Schema:
+        """Widths of what this transform writes; ``item_vector`` is the width of the items' start vectors."""
+        return Schema(
+            candidates=self.num_candidates,
+            length=self.length,
+            exposed=self.exposed,
+            history=self.history,
+            users=len(self.users.vocab),
+            items=len(self.items.vocab),
+            feedback=self.feedback,
+            user_numeric=self.users.numeric_names,
+            user_categories=self.users.features.category_sizes,
+            context_numeric=self.context.numeric_names,
+            context_categories=self.context.category_sizes,
+            item_numeric=self.items.numeric_names,
+            item_categories=self.items.features.category_sizes,
+            candidate_numeric=candidate_names(self.candidate),
+            item_vector=item_vector,
+            trained_users=self.users.trained,
+            trained_items=self.items.trained,
+        )
+
+    def columns(
+        self, requests: pl.DataFrame, histories: History | None = None, *, width: int | None = None
+    ) -> dict[str, Array]:
+        """The columns of a split (:data:`~slatewise.data.prepared.REQUEST_COLUMNS`).
+
+        Args:
+            requests: the log schema; all but ``candidates`` may be missing.
+            histories: one for each request; default: the column ``history`` if there, else none.
+            width: N of the arrays; default: the schema's, or that of the widest request.
+
+        Raises:
+            DataError: an exposed item is no candidate, lists that must be aligned are not, or a type does not
+                fit.
+        """
+        if histories is None:
+            given = "history" in requests.columns
+            histories = history_lists(requests, self.history) if given else no_history(requests.height)
+        schema = self._schema_for(requests, width)
+        history_codes = self.items.vocab.encode(histories.items)
+        shapes = request_shapes(schema)
+        out = {
+            name: np.zeros((requests.height, *shapes[name]), kind) for name, kind in REQUEST_COLUMNS.items()
+        }
+        for start in range(0, requests.height, _CHUNK):
+            rows = slice(start, min(start + _CHUNK, requests.height))
+            chunk = self._chunk(requests[rows], histories.rows(rows), history_codes, schema)
+            for name, values in chunk.items():
+                out[name][rows] = values
+        return out
+
+    def batch(
+        self,
+        requests: pl.DataFrame,
+        *,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+        width: int | None = None,
+    ) -> ListBatch:
+        """Requests as a batch, equal to the prepared one of the same requests.
+
+        Args:
+            requests: as for :meth:`columns`; ``history`` (oldest first) and ``history_feedback`` are
+                optional.
+            items, users: features of new items and users, or newer ones of known ones; columns that are not
+                given stay as prepared (0, the mean, for a new one).
+            width: N of the batch; default: the schema's, or that of the widest request.
+
+        Raises:
+            DataError: as :meth:`columns`.
+        """
+        columns = self.columns(requests, width=width)
+        schema = self._schema_for(requests, width)
+        batch = Split("requests", schema, columns, self.users.table, self.items.table).batch(slice(None))
+        if items is not None:
+            batch = self._patch_items(batch, requests, items)
+        return self._patch_users(batch, requests, users) if users is not None else batch
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and Arrow files into ``folder``, which is made if it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = _Saved(
+            length=self.length,
+            exposed=self.exposed,
+            history=self.history,
+            candidates=self.num_candidates,
+            feedback=self.feedback,
+            context=self.context.columns,
+            candidate=self.candidate,
+        )
+        (folder / "transform.json").write_bytes(msgspec.json.encode(saved))
+        self.users.save(folder, "users")
+        self.items.save(folder, "items")
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureTransform:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        saved = read_json(folder / "transform.json", _Saved)
+        return cls(
+            users=EntityFeatures.load(folder, "users"),
+            items=EntityFeatures.load(folder, "items"),
+            context=FeatureSet(saved.context),
+            candidate=saved.candidate,
+            feedback=saved.feedback,
+            length=saved.length,
+            exposed=saved.exposed,
+            history=saved.history,
+            num_candidates=saved.candidates,
+        )
+
+    def _schema_for(self, requests: pl.DataFrame, width: int | None) -> Schema:
+        widest = width_of(requests, "candidates")
+        if width is not None and width < widest:
+            raise DataError(f"a request has {widest} candidates, but at most {width} are allowed here.")
+        return msgspec.structs.replace(
+            self.schema(),
+            candidates=width or max(self.num_candidates, widest),
+            exposed=max(self.exposed, width_of(requests, "exposed")),
+        )
+
+    def _chunk(
+        self, requests: pl.DataFrame, histories: History, history_codes: NDArray[np.int32], schema: Schema
+    ) -> dict[str, Array]:
+        offered = candidate_lists(requests)
+        num_history, history, history_feedback = histories.padded(history_codes, schema.history)
+        return {
+            "user": self._user(requests),
+            "context_numeric": self.context.numeric(requests),
+            "context_categories": self.context.categories(requests),
+            "num_candidates": offered.count,
+            "candidates": pad(self.items.vocab.encode(offered.flat), offered.count, schema.candidates),
+            "candidate_numeric": candidate_numeric(requests, offered, self.candidate, schema.candidates),
+            "num_history": num_history,
+            "history": history,
+            "history_feedback": history_feedback,
+            "propensity": list_propensity(requests),
+            **self._exposure(requests, offered, schema.exposed),
+        }
+
+    def _user(self, requests: pl.DataFrame) -> NDArray[np.int32]:
+        named = "user_id" in requests.columns
+        return self.users.vocab.encode(requests["user_id"]) if named else np.zeros(requests.height, np.int32)
+
+    def _exposure(self, requests: pl.DataFrame, offered: Ragged, width: int) -> dict[str, Array]:
+        if "exposed" not in requests.columns:
+            return {}
+        shown = ragged(requests["exposed"])
+        return {
+            "num_exposed": shown.count,
+            "exposed": exposed_places(requests, self.items.vocab, offered, shown, width),
+            "feedback": feedback_values(requests, shown, self.feedback, width),
+        }
+
+    def _patch_items(self, batch: ListBatch, requests: pl.DataFrame, items: pl.DataFrame) -> ListBatch:
+        ids, table = self.items.patch(items)
+        offered = candidate_lists(requests)
+        rows_BN = pad(ids.encode(offered.flat), offered.count, batch.num_candidates)
+        batch = replace(
+            batch,
+            item_numeric_BNF=_laid_over(batch.item_numeric_BNF, table.numeric, rows_BN),
+            item_categories_BNC=_laid_over(batch.item_categories_BNC, table.categories, rows_BN),
+        )
+        if "history" not in requests.columns:
+            return batch
+        histories = history_lists(requests, self.history)
+        _, rows_BH, _ = histories.padded(ids.encode(histories.items), self.history)
+        return replace(
+            batch,
+            history_numeric_BHF=_laid_over(batch.history_numeric_BHF, table.numeric, rows_BH),
+            history_categories_BHC=_laid_over(batch.history_categories_BHC, table.categories, rows_BH),
+        )
+
+    def _patch_users(self, batch: ListBatch, requests: pl.DataFrame, users: pl.DataFrame) -> ListBatch:
+        if "user_id" not in requests.columns:
+            return batch
+        ids, table = self.users.patch(users)
+        rows_B = ids.encode(requests["user_id"])
+        return replace(
+            batch,
+            user_numeric_BF=_laid_over(batch.user_numeric_BF, table.numeric, rows_B),
+            user_categories_BC=_laid_over(batch.user_categories_BC, table.categories, rows_B),
+        )
+
+
+def _laid_over(features: torch.Tensor, table: Array, rows: NDArray[np.int32]) -> torch.Tensor:
+    """The features with the table's rows laid over them wherever ``rows`` is not 0."""
+    new = torch.from_numpy(np.ascontiguousarray(table[rows])).to(features.dtype)
+    given = torch.from_numpy(rows > 0).reshape(*rows.shape, 1)
+    return torch.where(given, new, features)

@@ -1,0 +1,74 @@
+"""Who takes part in an evaluation: policies of any make, each with its name and the table's row it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slatewise.data.batch import ListBatch
+from slatewise.errors import ConfigError
+from slatewise.types import Ranking
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A policy as the evaluation sees it.
+
+    Attributes:
+        name: unique among the entrants.   rank: batch to ranking. group: the table's row; runs of one group
+        are seeds of one method. kind: ``floor``, ``ceiling`` or ``ranker``.   paper: the paper's numbers by
+        metric, printed beside ours.
+    """
+
+    name: str
+    rank: Callable[[ListBatch], Ranking]
+    group: str
+    kind: str = "ranker"
+    paper: dict[str, float] | None = None
+
+
+def entrants(policies: Sequence[Any]) -> list[Entrant]:
+    """An entrant for each policy: an :class:`Entrant`, a ranker, or any object with name and rank(batch).
+
+    Rankers of one method and config are seeds of one row. Rankers of one method but other configs get rows
+    of their own, named after their run folders.
+
+    Raises:
+        ConfigError: no policy, or two that cannot be told apart.
+    """
+    found = [_entrant(policy, policies) for policy in policies]
+    names = [entrant.name for entrant in found]
+    if not names:
+        raise ConfigError("name at least one policy to evaluate.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"two policies are called '{twice}'; give each a name of its own.")
+    return found
+
+
+def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
+    if isinstance(policy, Entrant):
+        return policy
+    namesakes = [other for other in policies if other.name == policy.name]
+    group = policy.name
+    if any(_settings(other) != _settings(policy) for other in namesakes):
+        group = f"{policy.name} ({_folder(policy)})"
+    alike = [other for other in namesakes if _settings(other) == _settings(policy)]
+    name = group if len(alike) == 1 else f"{group} seed {_seed(policy)}"
+    # A ranker's `rank` takes tables in the caller's ids; batches go to `rank_batch`.
+    rank = getattr(policy, "rank_batch", None) or policy.rank
+    return Entrant(name, rank, group, getattr(policy, "kind", "ranker"), getattr(policy, "paper", None))
+
+
+def _settings(policy: Any) -> Any:
+    return getattr(getattr(policy, "card", None), "config", None)
+
+
+def _seed(policy: Any) -> Any:
+    return getattr(getattr(policy, "card", None), "seed", 0)
+
+
+def _folder(policy: Any) -> str:
+    path = getattr(policy, "path", None)
+    return path.name if path is not None else f"seed {_seed(policy)}"

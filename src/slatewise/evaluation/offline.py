@@ -1,0 +1,239 @@
+"""Offline evaluation: every policy ranks the same requests, every metric gets one value a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slatewise.config import Frozen
+from slatewise.data.batch import ListBatch
+from slatewise.data.prepared import PreparedData, Split
+from slatewise.errors import ConfigError
+from slatewise.evaluation import true_values
+from slatewise.evaluation.entrants import Entrant, entrants
+from slatewise.evaluation.latency import single_latency, timed_rank
+from slatewise.evaluation.ranking import check_ranking
+from slatewise.evaluation.results import About, Evaluation, PolicyInfo, Values
+from slatewise.evaluation.true_values import TrueValues
+from slatewise.evaluation.truth import Truth
+from slatewise.metrics.named import Metric, parse
+from slatewise.names import nearest, public_name
+from slatewise.types import Ranking
+
+Progress = Callable[[int, int], None]  # requests done, requests in all
+
+
+class Config(Frozen):
+    """Settings of :func:`evaluate`.
+
+    ``batch_size``: requests ranked at once. ``limit``: at most so many requests, spread evenly over the
+    split. ``latency``: requests timed one by one on a single thread; 0 = no timing. ``ranked``: requests
+    whose rank among all lists is found, where a truth is known.
+    """
+
+    batch_size: int = 512
+    limit: int | None = None
+    latency: int = 40
+    ranked: int = 200
+
+    def check(self) -> None:
+        """Refuse numbers that make no evaluation.
+
+        Raises:
+            ConfigError: naming the field, what came and what is allowed.
+        """
+        for name, least in (("batch_size", 1), ("limit", 1), ("latency", 0), ("ranked", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}, but must be at least {least}.")
+
+
+def default_metrics(data: PreparedData) -> tuple[str, ...]:
+    """What a table of this data set shows.
+
+    Metrics over all candidates need a label of each: they are left out where candidates were neither exposed
+    nor negatives by the protocol. Within-exposed ones are left out where everything was exposed. Metrics of
+    the true value stand in front where a simulator knows it.
+    """
+    schema, at = data.schema, data.schema.length
+    everything = schema.exposed == schema.candidates
+    names: list[str] = list(true_values.NAMES) if data.manifest.truth is not None else []
+    if everything or data.manifest.unexposed_is_negative:
+        listed = ("precision", "recall", "f1", "ndcg", "average-precision")
+        names += [f"{name}@{at}" for name in listed] + ["auc"]
+    if everything:
+        names += [f"hit@{at}", f"reciprocal-rank@{at}"]
+    else:
+        names += [f"within-ndcg@{at}", "within-auc", f"exposed-share@{at}"]
+    return tuple(names)
+
+
+def evaluate(
+    policies: Sequence[Any],
+    data: PreparedData,
+    split: str = "test",
+    *,
+    metrics: Sequence[str] | None = None,
+    config: Config | None = None,
+    truth: Truth | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Grade the policies on a split.
+
+    Args:
+        policies: rankers, and anything else with ``name`` and ``rank(batch)``
+            (see :func:`slatewise.evaluation.entrants.entrants`).
+        data: the prepared data; its target weighs the feedback into labels.   split: which requests.
+        metrics: names such as ``ndcg@6``; None = :func:`default_metrics`.
+        truth: the data's simulator, if it was built already.
+        progress: called after each batch.
+
+    Raises:
+        ConfigError: policies that cannot be told apart, an unknown metric, or a number that is not allowed.
+        DataError: a policy's ranking is not one, or the split cannot be read or is empty.
+    """
+    config = config or Config()
+    config.check()
+    plan = _plan(default_metrics(data) if metrics is None else metrics, data)
+    field_of, opened = entrants(policies), data.split(split)
+    rows = _spread(len(opened), config.limit)
+    grader = TrueValues(truth or Truth(data), split, config.ranked) if plan.true else None
+    run = _Run(plan, data.manifest.target_weights(), data.schema.length, grader)
+    for start in range(0, len(rows), config.batch_size):
+        run.add(field_of, opened.batch(rows[start : start + config.batch_size]))
+        if progress:
+            progress(min(start + config.batch_size, len(rows)), len(rows))
+    infos = tuple(
+        _info(one, run.seconds[one.name] / len(rows), opened, rows, config.latency) for one in field_of
+    )
+    return Evaluation(_about(data, split, plan, infos), rows, _users(opened, rows), run.finish())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    names: tuple[str, ...]  # what was asked for, in order
+    listed: tuple[Metric, ...]  # computed request by request
+    pooled: tuple[Metric, ...]  # made of the former's means at the end
+    true: bool
+
+
+def _plan(metrics: Sequence[str], data: PreparedData) -> _Plan:
+    if not metrics:
+        raise ConfigError("name at least one metric, e.g. ndcg@6.")
+    names = tuple(dict.fromkeys(_canonical(name) for name in metrics))
+    true = [name for name in names if name in true_values.NAMES]
+    if true and data.manifest.truth is None:
+        raise ConfigError(
+            f"metric '{true[0]}' needs data from a simulator; this data's true values are not known."
+        )
+    chosen = [parse(name) for name in names if name not in true]
+    pooled = [metric for metric in chosen if metric.parts]
+    plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
+    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true))
+
+
+def _canonical(name: str) -> str:
+    """The name as tables have it: ``within_ndcg@6`` is ``within-ndcg@6``."""
+    head, colon, options = name.strip().partition(":")
+    name = public_name(head) + colon + options
+    near = nearest(name, list(true_values.NAMES))
+    if near and name.startswith(("true-", "oracle-", "regret")) and name not in true_values.NAMES:
+        raise ConfigError(f"unknown metric '{name}'.{near} Allowed: {', '.join(true_values.NAMES)}.")
+    return name
+
+
+def _spread(count: int, limit: int | None) -> NDArray[np.int64]:
+    """Rows to use: all, or ``limit`` of them at even distances, so that no user or time is preferred."""
+    if limit is None or limit >= count:
+        return np.arange(count, dtype=np.int64)
+    return (np.arange(limit, dtype=np.int64) * count) // limit
+
+
+@dataclass
+class _Run:
+    """Collects values batch by batch."""
+
+    plan: _Plan
+    weights: list[float]
+    length: int
+    grader: TrueValues | None
+    parts: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, field_of: Sequence[Entrant], batch: ListBatch) -> None:
+        rankings = {entrant.name: self._rank(entrant, batch) for entrant in field_of}
+        label_BN, observed_BN = batch.label_BN(self.weights), batch.observed_BN()
+        true = self.grader.measure(batch, rankings) if self.grader else {}
+        for name, ranking in rankings.items():
+            columns = {
+                m.name: m.compute(ranking, label_BN, observed_BN, batch.mask_BN) for m in self.plan.listed
+            }
+            for metric, value_B in (columns | true.get(name, {})).items():
+                self.parts.setdefault(name, {}).setdefault(metric, []).append(value_B)
+
+    def _rank(self, entrant: Entrant, batch: ListBatch) -> Ranking:
+        ranking, seconds = timed_rank(entrant.rank, batch)
+        check_ranking(entrant.name, ranking, batch.mask_BN, self.length)
+        self.seconds[entrant.name] = self.seconds.get(entrant.name, 0.0) + seconds
+        return ranking
+
+    def finish(self) -> dict[str, dict[str, Values]]:
+        values: dict[str, dict[str, Values]] = {}
+        for policy, columns in self.parts.items():
+            whole = {metric: torch.cat(parts).numpy() for metric, parts in columns.items()}
+            whole |= {metric.name: pooled_values(metric, whole) for metric in self.plan.pooled}
+            values[policy] = {name: whole[name] for name in self.plan.names}
+        return values
+
+
+def pooled_values(metric: Metric, columns: dict[str, Values]) -> Values:
+    """One value a request whose mean is exactly the pooled metric, and whose spread gives its standard error.
+
+    A pooled metric is a function f of its parts' means (F1 of mean precision and mean recall). The value of
+    request i is f + ∇f · (parts of i - means): the linearisation that the delta method uses, so that
+    intervals and paired tests work on it as on any other metric. NaN where a part is undefined; means are
+    over the other requests.
+    """
+    part_PB = torch.from_numpy(np.stack([columns[part.name] for part in metric.parts]))
+    defined_B = ~part_PB.isnan().any(0)
+    mean_P = part_PB[:, defined_B].mean(1).requires_grad_()
+    pooled = metric.pool(*mean_P)
+    (slope_P,) = torch.autograd.grad(pooled, mean_P)
+    value_B: Values = (pooled + slope_P @ (part_PB - mean_P[:, None])).detach().numpy()
+    return value_B
+
+
+def _about(data: PreparedData, split: str, plan: _Plan, infos: tuple[PolicyInfo, ...]) -> About:
+    manifest = data.manifest
+    return About(
+        data=manifest.name,
+        protocol=manifest.protocol,
+        fingerprint=manifest.fingerprint,
+        split=split,
+        metrics=plan.names,
+        policies=infos,
+    )
+
+
+def _users(split: Split, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(split.columns["user"])[rows].astype(np.int64)
+
+
+def _info(
+    entrant: Entrant, seconds: float, split: Split, rows: NDArray[np.int64], latency: int
+) -> PolicyInfo:
+    timed = [split.batch(np.array([row])) for row in rows[_spread(len(rows), latency)]] if latency else []
+    return PolicyInfo(
+        name=entrant.name,
+        group=entrant.group,
+        kind=entrant.kind,
+        ms_single=single_latency(entrant.rank, timed) if timed else None,
+        ms_batch=1000 * seconds,
+        paper=entrant.paper,
+    )

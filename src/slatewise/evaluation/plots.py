@@ -1,0 +1,164 @@
+"""Pictures of a report, as SVG text to be put into a page: readable on light and on dark, no outside files.
+
+Text and lines that would be black take the page's own colour (``currentColor``). The only file that imports
+matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slatewise.evaluation.curves import Curve, Curves
+from slatewise.evaluation.results import Row
+from slatewise.evaluation.words import label, scaled
+
+INK = "#010203"  # stands for the page's text colour and is replaced in the SVG
+KIND_COLOUR = {"floor": "#8d99a6", "ranker": "#2f7ed8", "ceiling": "#c98b1b"}
+LINES = ("#2f7ed8", "#e0662b", "#2e9d5b", "#b455c4", "#c98b1b", "#0e9aa7", "#d6446f", "#7d8793")
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "slatewise",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.linewidth": 0.6,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def metric_bars(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """One panel a metric: a bar a policy, with the 95 % interval of its mean; floors, rankers, ceilings in turn."""
+    shown = [column for column in columns if any(_defined(row.metrics.get(column)) for row in rows)]
+    if not shown or not rows:
+        return ""
+    across = min(3, len(shown))
+    down = math.ceil(len(shown) / across)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, down * (0.75 + 0.24 * len(rows))), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False, sharey=True).flatten()
+        for axis, column in zip(axes, shown, strict=False):
+            _bars(axis, rows, column)
+        for axis in axes[len(shown) :]:
+            axis.set_visible(False)
+        return _svg(figure, "Bars of " + ", ".join(shown) + " for " + ", ".join(row.policy for row in rows))
+
+
+def _bars(axis: Axes, rows: Sequence[Row], column: str) -> None:
+    place = range(len(rows))
+    value = [scaled(column, row.metrics.get(column, math.nan)) for row in rows]
+    low = [scaled(column, row.low.get(column, math.nan)) for row in rows]
+    high = [scaled(column, row.high.get(column, math.nan)) for row in rows]
+    axis.barh(
+        place, value, color=[KIND_COLOUR.get(row.kind, KIND_COLOUR["ranker"]) for row in rows], height=0.7
+    )
+    for at, (mean, start, end) in enumerate(zip(value, low, high, strict=True)):
+        if _defined(start) and _defined(end):
+            axis.plot([start, end], [at, at], color=INK, linewidth=1.2, solid_capstyle="butt")
+        if _defined(mean):
+            far = max(mean, end if _defined(end) else mean)
+            axis.annotate(
+                _number(mean), (far, at), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            )
+    axis.set_yticks(list(place), [row.policy for row in rows])
+    axis.set_title(label(column))
+    axis.tick_params(length=0)
+    axis.grid(axis="x")
+    axis.set_axisbelow(True)
+    axis.margins(x=0.16, y=0.02)
+    if not axis.yaxis_inverted():  # panels share the axis: turn it once
+        axis.invert_yaxis()
+
+
+def training_curves(runs: Sequence[Curves]) -> str:
+    """Loss and validation value of every stage over steps, a line a run."""
+    panels: dict[tuple[str, str], dict[str, Curve]] = {}
+    for run in runs:
+        for stage, curves in run.stages.items():
+            for name, curve in curves.items():
+                if name == "loss" or name.startswith("validation "):
+                    panels.setdefault((stage, name), {})[run.name] = curve
+    titles = {key: f"{key[0]}: {key[1].replace('validation value', 'validation')}" for key in panels}
+    return _line_panels({titles[key]: lines for key, lines in sorted(panels.items())}, "Training curves")
+
+
+def group_rewards(runs: Sequence[Curves]) -> str:
+    """Reward of group lists by who wrote them, and its gap to the group's best, over steps."""
+    panels = {}
+    for run in runs:
+        for prefix, title in (("reward/", "reward by source"), ("gap/", "gap to the group's best")):
+            if lines := run.with_prefix(prefix):
+                panels[f"{run.name}: {title}"] = lines
+    return _line_panels(panels, "Group rewards by source")
+
+
+def _line_panels(panels: dict[str, dict[str, Curve]], what: str) -> str:
+    if not panels:
+        return ""
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 2.7 * down), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).flatten()
+        for axis, (title, lines) in zip(axes, panels.items(), strict=False):
+            _lines(axis, title, lines)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        return _svg(figure, f"{what}: {', '.join(panels)}")
+
+
+def _lines(axis: Axes, title: str, lines: dict[str, Curve]) -> None:
+    for place, (name, curve) in enumerate(lines.items()):
+        marker = "o" if len(curve.steps) < 12 else None
+        axis.plot(
+            curve.steps, curve.values, label=name, color=LINES[place % len(LINES)], linewidth=1.3,
+            marker=marker, markersize=3, linestyle="-" if place < len(LINES) else "--",
+        )  # fmt: skip
+    axis.set_title(title)
+    axis.set_xlabel("step")
+    axis.tick_params(length=0)
+    axis.grid()
+    if len(lines) > 1:
+        axis.legend(fontsize=8, ncols=2 if len(lines) > 5 else 1)
+
+
+def _svg(figure: Figure, alternative: str) -> str:
+    """The figure as an inline ``<svg>`` element that scales with the page and says what it shows."""
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = sink.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # matplotlib writes no fill for black text only; INK is written out and becomes the page's colour
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    title = alternative.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def _defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"

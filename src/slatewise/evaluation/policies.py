@@ -1,0 +1,161 @@
+"""Floors and ceilings: the rows without a trained model that every table prints beside the rankers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from slatewise.data.batch import ListBatch
+from slatewise.data.prepared import PreparedData
+from slatewise.evaluation.ranking import rank_by_score, uniform_BN
+from slatewise.evaluation.truth import Truth
+from slatewise.types import Ranking, full_order_scores
+
+Kind = Literal["floor", "ceiling", "ranker"]
+Score = Callable[[ListBatch], Tensor]
+
+
+class Policy(Protocol):
+    """Anything that ranks: a floor, a ceiling, or a trained ranker."""
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        ...
+
+    def rank(self, batch: ListBatch) -> Ranking:
+        """The list of every request of the batch, and a score of every candidate."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScorePolicy:
+    """Sorts the candidates by a score (B, N), the best first."""
+
+    name: str
+    score: Score
+    length: int
+    kind: Kind = "floor"
+
+    def rank(self, batch: ListBatch) -> Ranking:
+        """See :func:`slatewise.evaluation.ranking.rank_by_score`."""
+        return rank_by_score(self.score(batch), batch.mask_BN, self.length)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The list of the highest true value, where a simulator knows it. The ceiling of ``true-value``."""
+
+    truth: Truth
+    split: str
+    name: str = "optimum"
+    kind: Kind = "ceiling"
+
+    def rank(self, batch: ListBatch) -> Ranking:
+        """The best list; the candidates behind it in their own order."""
+        order_BL = self.truth.optimum(batch, self.split).order_BL
+        mask_BL = batch.mask_BN.gather(1, order_BL) & (
+            torch.arange(order_BL.shape[1], device=order_BL.device) < batch.mask_BN.sum(1, keepdim=True)
+        )
+        rest_BN = torch.zeros(batch.mask_BN.shape, device=order_BL.device)
+        score_BN = full_order_scores(order_BL, mask_BL, rest_BN, batch.mask_BN)
+        return Ranking(order_BL * mask_BL, mask_BL, score_BN)
+
+
+@dataclass(frozen=True)
+class TrueItemSort:
+    """Sorts by the true value of each item alone: the ceiling of all that looks at one item at a time."""
+
+    truth: Truth
+    name: str = "true-item-sort"
+    kind: Kind = "ceiling"
+
+    def rank(self, batch: ListBatch) -> Ranking:
+        """See :meth:`slatewise.evaluation.truth.Truth.item_sort`."""
+        return self.truth.item_sort(batch)
+
+
+def floors_and_ceilings(
+    data: PreparedData, split: str = "test", *, seed: int = 0, fitted: bool = True, truth: Truth | None = None
+) -> list[Policy]:
+    """Every floor and ceiling that the data set allows, floors first.
+
+    Args:
+        data: the data set.   split: the split that will be evaluated.
+        seed: of the random rows.
+        fitted: also the rows that first fit something to the training split (score geometry, co-occurrence);
+            they exist where unexposed candidates count as negatives, because that is what they expose.
+        truth: the data's simulator, if it was built already.
+    """
+    length, negatives = data.schema.length, data.manifest.unexposed_is_negative
+    rows: list[Policy] = [ScorePolicy("random", _random(seed), length), *_by_features(data, length)]
+    if negatives and fitted:
+        rows += [ScorePolicy(name, _fitted(name, data), length) for name in FITTED if _there(name)]
+    # Where only exposed candidates can be positive, knowing what was exposed is knowing most of the answer.
+    rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
+    if negatives:
+        rows.append(ScorePolicy("exposed-random", _exposed_first(seed), length, "ceiling"))
+    if negatives or data.schema.exposed == data.schema.candidates:
+        weights = data.manifest.target_weights()
+        rows.append(ScorePolicy("oracle", lambda batch: batch.label_BN(weights), length, "ceiling"))
+    if truth is None and data.manifest.truth is not None:
+        truth = Truth(data)
+    return [*rows, TrueItemSort(truth), Optimum(truth, split)] if truth is not None else rows
+
+
+FITTED = (
+    "geometry",
+    "cooccurrence",
+)  # files of slatewise.candidates with fit(split) -> object with score(batch)
+
+
+def _there(name: str) -> bool:
+    return importlib.util.find_spec(f"slatewise.candidates.{name}") is not None
+
+
+def _fitted(name: str, data: PreparedData) -> Score:
+    model = importlib.import_module(f"slatewise.candidates.{name}").fit(data.split("train"))
+    score: Score = model.score
+    return score
+
+
+def _by_features(data: PreparedData, length: int) -> list[Policy]:
+    schema, rows = data.schema, list[Policy]()
+    if "score" in schema.candidate_numeric:
+        score = schema.candidate_numeric.index("score")
+        rows += [
+            ScorePolicy("retriever", lambda batch: batch.candidate_numeric_BNF[:, :, score], length),
+            ScorePolicy(
+                "inverted-retriever", lambda batch: -batch.candidate_numeric_BNF[:, :, score], length
+            ),
+        ]
+    if "log_popularity" in schema.item_numeric:
+        popularity = schema.item_numeric.index("log_popularity")
+        rows.append(ScorePolicy("popularity", lambda batch: batch.item_numeric_BNF[:, :, popularity], length))
+    return rows
+
+
+def _random(seed: int) -> Score:
+    return lambda batch: uniform_BN(seed, batch.request_B, batch.num_candidates)
+
+
+def _exposed_first(seed: int) -> Score:
+    return lambda batch: batch.observed_BN() + uniform_BN(seed + 1, batch.request_B, batch.num_candidates)
+
+
+def _logged(seed: int) -> Score:
+    """Exposed items in shown order, the others behind them at random."""
+
+    def score(batch: ListBatch) -> Tensor:
+        width = batch.exposed_BE.shape[1]
+        place_E = torch.arange(width, 0, -1, device=batch.exposed_BE.device, dtype=torch.float64)
+        rest_BN = uniform_BN(seed + 2, batch.request_B, batch.num_candidates)
+        return rest_BN.scatter_add(1, batch.exposed_BE, place_E * batch.exposed_mask_BE)
+
+    return score

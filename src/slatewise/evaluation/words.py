@@ -1,0 +1,44 @@
+"""How metrics are written for people: shares in percent, counts as they are, and which way is better."""
+
+from __future__ import annotations
+
+import math
+
+# Metrics in units of feedback or places; all others are shares and are shown in percent.
+PLAIN = ("true-value", "regret", "true-rank", "gain")
+LOWER_IS_BETTER = ("regret", "true-rank", "regret-share")
+
+
+def base(metric: str) -> str:
+    """``ndcg@6:gains=linear`` to ``ndcg``."""
+    return metric.partition(":")[0].partition("@")[0]
+
+
+def is_share(metric: str) -> bool:
+    """Whether tables show the metric in percent."""
+    return base(metric) not in PLAIN
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of it is better."""
+    return base(metric) in LOWER_IS_BETTER
+
+
+def label(metric: str) -> str:
+    """The column's head: name, ``%`` for shares, an arrow where less is better."""
+    return metric + (" %" if is_share(metric) else "") + (" ↓" if lower_is_better(metric) else "")
+
+
+def scaled(metric: str, value: float) -> float:
+    """The value in the unit that :func:`label` names."""
+    return 100 * value if is_share(metric) else value
+
+
+def written(metric: str, value: float | None) -> str:
+    """The value as tables write it; a dash where it is undefined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    number = scaled(metric, value)
+    return (
+        f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.2f}" if is_share(metric) else f"{number:.3f}"
+    )

@@ -1,0 +1,92 @@
+"""What every generator can do; decoding strategies and losses know nothing else of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slatewise.data.batch import ListBatch
+from slatewise.modules.gather import gather_candidates, list_mask
+
+__all__ = ["CLOSED", "Generator", "Memory", "State", "gather_candidates", "gather_list_log_prob", "list_mask"]
+
+CLOSED = -1e9  # logit of a candidate that is taken or not real; finite, so that an exhausted request gives no NaN
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A request encoded once: ``mask_BN`` and whatever the generator needs at each step (``parts``)."""
+
+    mask_BN: Tensor
+    parts: Any
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return self.mask_BN.shape[0]
+
+
+@dataclass(frozen=True)
+class State:
+    """G lists in the making for each request: ``open_BGN`` is True where a candidate may still be chosen."""
+
+    open_BGN: Tensor
+    length: int
+    parts: Any
+
+    def close(self, choice_BG: Tensor) -> State:
+        """The state with the chosen candidates taken."""
+        return replace(self, open_BGN=self.open_BGN.scatter(2, choice_BG[..., None], False))
+
+
+class Generator(nn.Module, ABC):
+    """A policy that writes a list one position after the other.
+
+    Protocol of a decoder: ``memory = encode(batch)``; ``state = start(memory, G)``; then for each position
+    ``logits, state = step(memory, state)`` and ``state = advance(memory, state, choice)``.
+    """
+
+    @abstractmethod
+    def encode(self, batch: ListBatch) -> Memory:
+        """Everything about the request that does not depend on the list."""
+
+    @abstractmethod
+    def start(self, memory: Memory, lists: int) -> State:
+        """``lists`` empty lists for each request."""
+
+    @abstractmethod
+    def step(self, memory: Memory, state: State) -> tuple[Tensor, State]:
+        """Logits of the next position (B, G, N), ``CLOSED`` where a candidate is taken or not real."""
+
+    @abstractmethod
+    def advance(self, memory: Memory, state: State, choice_BG: Tensor) -> State:
+        """The state after writing ``choice_BG``."""
+
+    @abstractmethod
+    def select(self, state: State, parent_BG: Tensor) -> State:
+        """Keep, for each request, the lists ``parent_BG`` (indices into the old G axis, repeats allowed)."""
+
+    @abstractmethod
+    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """Log-probability of each position of given lists (B, G, L), in one teacher-forced pass, in nats.
+
+        Positions behind the end of a request with fewer than L candidates have log-probability 0.
+        """
+
+    def begin(self, memory: Memory, lists: int, parts: Any) -> State:
+        """An empty :class:`State` in which every real candidate is open."""
+        return State(memory.mask_BN[:, None].expand(-1, lists, -1), 0, parts)
+
+
+def gather_list_log_prob(logits_BGLN: Tensor, memory: Memory, lists_BGL: Tensor) -> Tensor:
+    """Log-probabilities (B, G, L) of lists under per-position logits, taken and unreal candidates closed."""
+    chosen = torch.zeros(logits_BGLN.shape, dtype=torch.bool, device=lists_BGL.device).scatter_(3, lists_BGL[..., None], True)
+    taken = (chosen.cumsum(2) - chosen.long()) > 0
+    closed = taken | ~memory.mask_BN[:, None, None]
+    log_prob_BGLN = logits_BGLN.float().masked_fill(closed, CLOSED).log_softmax(-1)
+    log_prob_BGL = log_prob_BGLN.gather(3, lists_BGL[..., None]).squeeze(3)
+    return log_prob_BGL * list_mask(memory.mask_BN, lists_BGL.shape[2])[:, None]

@@ -1,0 +1,75 @@
+"""Scorers: one score for each candidate, whatever stands in the list; DNN and PRM are two settings of it.
+
+As a policy a scorer is Plackett–Luce: at each position a softmax of the scores over what remains. Its greedy list is
+the sort by score, and every decoding strategy works on it as on any generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from slatewise.config import Frozen
+from slatewise.data.batch import ListBatch
+from slatewise.data.schema import Schema
+from slatewise.generators.base import CLOSED, Generator, Memory, State, gather_list_log_prob
+from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.transformer import Encoder
+
+
+class Config(Frozen):
+    """``encoder_layers = 0`` scores each candidate by itself (DNN); more let candidates see each other (PRM)."""
+
+    tower: TowerConfig = TowerConfig()
+    encoder_layers: int = 0
+    heads: int = 4
+    feedforward: float = 2.0
+    dropout: float = 0.1
+
+
+class Scorer(Generator):
+    """Feature tower, candidate Transformer, linear score."""
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        super().__init__()
+        width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
+        self.tower = Tower(config.tower, schema)
+        self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
+        self.score = nn.Linear(width, 1)
+
+    def score_candidates(self, batch: ListBatch) -> Tensor:
+        """Scores (B, N), as logits."""
+        x_BND, _ = self.tower(batch)
+        return self.score(self.encoder(x_BND, batch.mask_BN)).squeeze(-1).float()
+
+    def encode(self, batch: ListBatch) -> Memory:
+        """The scores are all there is to remember."""
+        return Memory(batch.mask_BN, self.score_candidates(batch))
+
+    def start(self, memory: Memory, lists: int) -> State:
+        """Empty lists."""
+        return self.begin(memory, lists, None)
+
+    def step(self, memory: Memory, state: State) -> tuple[Tensor, State]:
+        """The same scores at every position."""
+        return memory.parts[:, None].expand_as(state.open_BGN).masked_fill(~state.open_BGN, CLOSED), state
+
+    def advance(self, memory: Memory, state: State, choice_BG: Tensor) -> State:
+        """Only the choice itself is remembered."""
+        return replace(state.close(choice_BG), length=state.length + 1)
+
+    def select(self, state: State, parent_BG: Tensor) -> State:
+        """Reorder prefixes."""
+        index = parent_BG[..., None].expand(-1, -1, state.open_BGN.shape[2])
+        return replace(state, open_BGN=state.open_BGN.gather(1, index))
+
+    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """Plackett–Luce log-probability of each position."""
+        logits = memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
+        return gather_list_log_prob(logits, memory, lists_BGL)
+
+
+def build(config: Config, schema: Schema) -> Scorer:
+    """The scorer for data of this schema, with random weights."""
+    return Scorer(config, schema)

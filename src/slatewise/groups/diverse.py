@@ -1,0 +1,33 @@
+"""Lists of the generator unlike those in the group (GoalRank App. C: diversity-oriented generation)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from msgspec import Meta
+from torch import Tensor
+
+from slatewise.config import Frozen
+from slatewise.decoding import diverse
+from slatewise.groups.context import Context
+
+
+class Config(Frozen, frozen=True):
+    """Penalties in nats, as in :class:`slatewise.decoding.diverse.Config`."""
+
+    strength: Annotated[float, Meta(ge=0)] = 2.0
+    overlap: Annotated[float, Meta(ge=0)] = 1.0
+
+
+def build(config: Config, context: Context, *, count: int, rng: torch.Generator) -> Tensor:
+    """``count`` lists (B, G, L), each unlike the group so far and the ones before it."""
+    return diverse.propose(
+        context.generator,
+        context.memory,
+        length=context.length,
+        count=count,
+        rng=rng,
+        config=diverse.Config(strength=config.strength, overlap=config.overlap),
+        earlier_BGL=context.earlier_BGL,
+    )

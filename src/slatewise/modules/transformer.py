@@ -1,0 +1,133 @@
+"""Pre-norm Transformer layers (Xiong et al. 2020) whose keys and values can be computed once and shared.
+
+Cross-attention takes its keys and values ready-made, so that a request's candidates are projected once however
+many lists are decoded for it; causal self-attention takes an optional cache of the prefix.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of an attention, each (B, heads, T, D / heads)."""
+
+    key: Tensor
+    value: Tensor
+
+    def append(self, later: KeyValue) -> KeyValue:
+        """The cache with the next position's key and value behind it."""
+        return KeyValue(torch.cat([self.key, later.key], 2), torch.cat([self.value, later.value], 2))
+
+    def rows(self, index: Tensor) -> KeyValue:
+        """The chosen rows of the first axis (beam search reorders its prefixes with this)."""
+        return KeyValue(self.key[index], self.value[index])
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x_BTD: Tensor) -> KeyValue:
+        """Keys and values of ``x_BTD``."""
+        key, value = self.key_value(x_BTD).chunk(2, dim=-1)
+        return KeyValue(self._split(key), self._split(value))
+
+    def forward(self, x_BQD: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend from each of Q positions; ``mask`` broadcasts to (B, heads, Q, T), True = may be looked at."""
+        out = F.scaled_dot_product_attention(
+            self._split(self.query(x_BQD)),
+            memory.key,
+            memory.value,
+            attn_mask=mask,
+            is_causal=causal,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out(out.transpose(1, 2).flatten(2))
+
+    def _split(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each on normalised input with a residual."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.forward_layer = FeedForward(width, hidden, dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x_BTD: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        y = self.norm_attention(x_BTD)
+        x_BTD = x_BTD + self.drop(self.attention(y, self.attention.project(y), mask, causal))
+        return x_BTD + self.drop(self.forward_layer(self.norm_forward(x_BTD)))
+
+
+class Encoder(nn.Module):
+    """A stack of :class:`EncoderLayer` with a final norm; without positions it is permutation-equivariant."""
+
+    def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, hidden, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width) if layers else nn.Identity()
+
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, T, D) to (B, T, D); positions that are False in ``mask_BT`` are looked at by nobody."""
+        mask = None if mask_BT is None else mask_BT[:, None, None, :]
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, mask, causal)
+        return self.norm(x_BTD)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention over the list so far, cross-attention to the candidates, feed-forward.
+
+    The G lists of a request share the candidates' keys and values: in cross-attention the lists are folded into
+    the query axis, in self-attention into the batch axis. Nothing is ever copied G times.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_self, self.norm_cross, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, heads, dropout)
+        self.cross_attention = Attention(width, heads, dropout)
+        self.forward_layer = FeedForward(width, hidden, dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self, x_BGTD: Tensor, candidates: KeyValue, mask_BN: Tensor, cache: KeyValue | None
+    ) -> tuple[Tensor, KeyValue]:
+        """T new positions of G lists a request; returns them and the cache with their keys and values.
+
+        With a cache, T must be 1 (one cached step); without, the T positions attend causally to each other.
+        """
+        b, g, t, _ = x_BGTD.shape
+        y = self.norm_self(x_BGTD).flatten(0, 1)
+        own = self.self_attention.project(y)
+        cache = own if cache is None else cache.append(own)
+        attended = self.self_attention(y, cache, causal=t > 1)
+        x_BGTD = x_BGTD + self.drop(attended.unflatten(0, (b, g)))
+        y = self.norm_cross(x_BGTD).flatten(1, 2)
+        attended = self.cross_attention(y, candidates, mask_BN[:, None, None, :])
+        x_BGTD = x_BGTD + self.drop(attended.unflatten(1, (g, t)))
+        return x_BGTD + self.drop(self.forward_layer(self.norm_forward(x_BGTD))), cache

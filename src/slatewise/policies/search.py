@@ -1,0 +1,71 @@
+"""A reward model that searches for itself, online: beam search over prefixes, then local search.
+
+Slow to serve, and the honest measure of what a reward knows: a generator trained on it can hardly be better.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slatewise.config import Frozen
+from slatewise.data.batch import ListBatch
+from slatewise.data.schema import Manifest
+from slatewise.decoding.local_search import polish
+from slatewise.decoding.search import beam_search
+from slatewise.modules.gather import list_mask
+from slatewise.policies import Policy
+from slatewise.policies.pick import RewardSpec
+from slatewise.rewards import RewardModel
+from slatewise.types import Ranking, full_order_scores
+
+
+class Config(Frozen):
+    """``width`` of the beam; ``rounds`` of local search on its best list; ``replace_top`` limits which candidates
+    replacements try (0: all)."""
+
+    reward: RewardSpec = RewardSpec()
+    width: int = 8
+    rounds: int = 0
+    replace_top: int = 0
+
+
+class Search(Policy):
+    """Beam search under a reward model."""
+
+    def __init__(self, reward: RewardModel, config: Config) -> None:
+        super().__init__()
+        self.reward, self.config = reward, config
+
+    @torch.no_grad()
+    def rank(self, batch: ListBatch, length: int) -> Ranking:
+        """The best list found."""
+        memory = self.reward.encode(batch)
+        lists_BGL, _ = beam_search(
+            lambda beam: self.reward.extension_value(memory, beam.lists_BKT),
+            batch.mask_BN,
+            length=length,
+            width=self.config.width,
+        )
+        best_B1L = lists_BGL[:, :1]
+        single_BN = self.reward.extension_value(memory, best_B1L[:, :, :0])[:, 0]
+        if self.config.rounds:
+            best_B1L = self._polish(memory, best_B1L, batch.mask_BN, single_BN)
+        mask_BL = list_mask(batch.mask_BN, length)
+        return Ranking(best_B1L[:, 0], mask_BL, full_order_scores(best_B1L[:, 0], mask_BL, single_BN, batch.mask_BN))
+
+    def _polish(self, memory: object, lists_BGL: Tensor, mask_BN: Tensor, single_BN: Tensor) -> Tensor:
+        found, _ = polish(
+            lists_BGL,
+            mask_BN,
+            lambda lists: self.reward.value_of(memory, lists),  # type: ignore[arg-type]
+            rounds=self.config.rounds,
+            replace_top=self.config.replace_top or None,
+            candidate_score_BN=single_BN,
+        )
+        return found
+
+
+def build(config: Config, manifest: Manifest) -> Search:
+    """The policy with random weights."""
+    return Search(config.reward.build(manifest), config)

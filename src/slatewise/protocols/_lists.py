@@ -1,0 +1,96 @@
+"""From arrays of codes to the tables of :class:`~slatewise.data.log.Lists`, in the caller's own ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slatewise.candidates.popularity import log_popularity
+from slatewise.candidates.retrieval import Floats, Ints
+from slatewise.data.log import Lists, Log
+from slatewise.protocols._chunks import SPLITS, Chunks
+from slatewise.rng import numpy_rng
+
+
+def shuffled(items_RN: Ints, score_RN: Floats | None, seed: int) -> tuple[Ints, Floats | None]:
+    """Each row's items (and scores) in random order, the -1 behind the end kept there."""
+    key_RN = numpy_rng(seed, "shuffle").random(items_RN.shape)
+    order_RN = np.argsort(np.where(items_RN >= 0, key_RN, 2.0), axis=1)
+    score_RN = None if score_RN is None else np.take_along_axis(score_RN, order_RN, axis=1)
+    return np.take_along_axis(items_RN, order_RN, axis=1), score_RN
+
+
+def requests_table(
+    chunks: Chunks, items_RN: Ints, score_RN: Floats | None, click_RE: NDArray[np.bool_]
+) -> pl.DataFrame:
+    """One row a list in the log schema, with ``split``; feedback kinds ``click`` (0 or 1) and ``rating`` (stars)."""
+    mask_RN = items_RN >= 0
+    columns = {
+        "request_id": pl.Series(np.arange(len(items_RN))),
+        "user_id": chunks.user_ids.gather(chunks.user_R),
+        "timestamp": pl.Series(chunks.start_R),
+        "candidates": list_column(chunks.item_ids.gather(items_RN[mask_RN]), mask_RN.sum(axis=1)),
+        "exposed": list_column(chunks.item_ids.gather(chunks.items_RE.ravel()), _full(chunks.items_RE)),
+        "feedback_click": list_column(pl.Series(click_RE.ravel().astype(np.float32)), _full(click_RE)),
+        "feedback_rating": list_column(pl.Series(chunks.rating_RE.ravel()), _full(chunks.rating_RE)),
+        "split": pl.Series(SPLITS[chunks.split_R].tolist()),
+    }
+    if score_RN is not None:
+        columns["candidate_scores"] = list_column(pl.Series(score_RN[mask_RN]), mask_RN.sum(axis=1))
+    return pl.DataFrame(columns)
+
+
+def list_column(flat: pl.Series, count_R: Ints) -> pl.Series:
+    """A list column from all its values, row after row, and the number of values in each row."""
+    offsets = np.concatenate([[0], np.cumsum(count_R)])
+    values = flat.to_arrow()
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values))
+
+
+def _full(array_RE: NDArray[np.generic]) -> Ints:
+    return np.full(len(array_RE), array_RE.shape[1])
+
+
+def assemble(
+    log: Log,
+    chunks: Chunks,
+    requests: pl.DataFrame,
+    item_vectors_ID: Floats,
+    *,
+    length: int,
+    history: int,
+    top_rating: float,
+    unexposed_is_negative: bool,
+) -> Lists:
+    """The protocol's answer: tables of the k-core's users and items, history from the interactions.
+
+    Items get the feature ``log_popularity`` (in the training lists); an interaction's feedback in the history is its
+    rating divided by ``top_rating``.
+    """
+    popularity = pl.DataFrame({"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())})
+    vectors = pl.DataFrame({"item_id": chunks.item_ids, "vector": _rows(item_vectors_ID)})
+    split = np.bincount(chunks.split_R, minlength=len(SPLITS))
+    return Lists(
+        requests=requests,
+        users=_of(log.users, chunks.user_ids.to_frame("user_id")),
+        items=_of(log.items, popularity),
+        interactions=chunks.interactions.with_columns(pl.col("feedback") / top_rating),
+        item_vectors=vectors if item_vectors_ID.shape[1] else None,
+        length=length,
+        history=history,
+        target={"click": 1.0},
+        unexposed_is_negative=unexposed_is_negative,
+        counts=log.counts | chunks.counts | {f"lists in {SPLITS[i]}": int(split[i]) for i in range(len(SPLITS))},
+        truth=log.truth,
+    )
+
+
+def _of(features: pl.DataFrame | None, kept: pl.DataFrame) -> pl.DataFrame:
+    """``kept`` (ids, and perhaps columns of its own) with the features that are known of them."""
+    return kept if features is None else kept.join(features, on=kept.columns[0], how="left", maintain_order="left")
+
+
+def _rows(array_ID: Floats) -> pl.Series:
+    return list_column(pl.Series(array_ID.ravel()), _full(array_ID))

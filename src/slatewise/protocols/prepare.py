@@ -1,0 +1,162 @@
+"""From a data set's name to prepared data on disk: load, build the lists, learn the transform, write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from slatewise import config as configs
+from slatewise.data.entities import entity_vectors
+from slatewise.data.features import FeatureTransform
+from slatewise.data.history import History, request_history
+from slatewise.data.log import Lists
+from slatewise.data.prepared import SPLITS, Array, new_folder, write_table
+from slatewise.data.requests import width_of
+from slatewise.data.schema import Manifest
+from slatewise.errors import ConfigError, DataError
+from slatewise.names import available, plugin, public_name
+
+
+def prepare(
+    dataset: str,
+    protocol: str | None,
+    source: Path | None,
+    out: Path,
+    *,
+    dataset_options: dict[str, Any],
+    protocol_options: dict[str, Any],
+    seed: int = 0,
+) -> Manifest:
+    """Prepare a data set under ``out``, which appears only when all went well.
+
+    Args:
+        dataset, protocol: public names; protocol None: the data set's own default.
+        source: folder of the data set's files, None for a data set that needs none.
+        out: folder to make.
+        dataset_options, protocol_options: values for their configs.
+        seed: for whatever the protocol draws.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        ConfigError: an unknown name or option.   DataError: the data is not what it should be, or ``out`` is
+            in use.
+    """
+    reader = plugin("data.datasets", dataset)
+    protocol = protocol or default_protocol(dataset)
+    cutter = plugin("protocols", protocol)
+    reading = configs.build(reader.Config, dataset_options, where=dataset)
+    cutting = configs.build(cutter.Config, protocol_options, where=protocol)
+    origin = {
+        "dataset": public_name(dataset),
+        "dataset_options": configs.to_plain(reading),
+        "protocol_options": configs.to_plain(cutting),
+        "seed": seed,
+    }
+    with new_folder(out) as folder:
+        lists = cutter.build(cutting, reader.load(reading, source), seed)
+        return write_lists(
+            lists, folder, name=public_name(dataset), protocol=public_name(protocol), source=origin
+        )
+
+
+def default_protocol(dataset: str) -> str:
+    """The protocol that a data set is prepared with if none is named.
+
+    Raises:
+        ConfigError: the data set is unknown, or has no default.
+    """
+    name = getattr(plugin("data.datasets", dataset), "DEFAULT_PROTOCOL", None)
+    if name is None:
+        raise ConfigError(
+            f"data set '{dataset}' has no default protocol; name one with --protocol: "
+            f"{', '.join(available('protocols'))}."
+        )
+    return str(name)
+
+
+def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source: dict[str, Any]) -> Manifest:
+    """Write lists as prepared data into an empty folder (layout: :mod:`slatewise.data.prepared`).
+
+    Args:
+        lists: what a protocol handed over.   folder: is there, and empty.
+        name, protocol: public names for the manifest.   source: options, enough to prepare it again.
+
+    Raises:
+        DataError: a table or column is not what the log schema says, or there is nothing to train on.
+    """
+    histories = request_history(lists.requests, lists.interactions, lists.target, lists.history)
+    transform = fit_transform(lists, histories)
+    vectors = entity_vectors(transform.items.vocab, lists.item_vectors)
+    schema = transform.schema(vectors.shape[1])
+    digest = hashlib.blake2b(digest_size=6)
+    digest.update(configs.fingerprint(schema, lists.target, lists.unexposed_is_negative).encode())
+    transform.save(folder / "transform")
+    users, items = transform.users.table, transform.items.table
+    _write(folder / "users.arrow", {"numeric": users.numeric, "categories": users.categories}, digest)
+    _write(
+        folder / "items.arrow",
+        {"numeric": items.numeric, "categories": items.categories, "vector": vectors},
+        digest,
+    )
+    counts = dict(lists.counts)
+    for split, requests, part in _parts(lists.requests, histories):
+        _write(folder / f"{split}.arrow", transform.columns(requests, part), digest)
+        counts[split] = requests.height
+    manifest = Manifest(
+        name=name,
+        protocol=protocol,
+        schema=schema,
+        target=lists.target,
+        unexposed_is_negative=lists.unexposed_is_negative,
+        counts=counts,
+        source=source,
+        fingerprint=digest.hexdigest(),
+        truth=lists.truth,
+    ).with_target(lists.target)
+    (folder / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    return manifest
+
+
+def fit_transform(lists: Lists, histories: History) -> FeatureTransform:
+    """Learn the transform from the training requests; widths are those of all splits.
+
+    Raises:
+        DataError: there is no training request, or a split has an unknown name.
+    """
+    if strange := set(lists.requests["split"].unique()) - set(SPLITS):
+        raise DataError(f"requests name the split '{min(map(str, strange))}'; allowed: {', '.join(SPLITS)}.")
+    train = (lists.requests["split"] == "train").to_numpy()
+    if not train.any():
+        raise DataError("the lists have no training request; give more data or other shares to the splits.")
+    return FeatureTransform.fit(
+        lists.requests.filter(pl.Series(train)),
+        lists.users,
+        lists.items,
+        length=lists.length,
+        exposed_width=width_of(lists.requests, "exposed"),
+        history=lists.history,
+        candidates_width=width_of(lists.requests, "candidates"),
+        histories=histories.rows(train),
+    )
+
+
+def _parts(requests: pl.DataFrame, histories: History) -> Iterator[tuple[str, pl.DataFrame, History]]:
+    for split in SPLITS:
+        rows = (requests["split"] == split).to_numpy()
+        yield split, requests.filter(pl.Series(rows)), histories.rows(rows)
+
+
+def _write(path: Path, columns: dict[str, Array], digest: Any) -> None:
+    """Write a table, and let every value of it count in the fingerprint."""
+    write_table(path, columns)
+    for name, array in columns.items():
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
