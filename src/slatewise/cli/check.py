@@ -1,4 +1,4 @@
-"""``slatewise check``: is this file what the log schema says? Every fault with its row, column and what is allowed."""
+"""``slatewise check``: is this file what the log schema says? Every fault with its row and column."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Requests (.parquet, .csv, .jsonl), or a folder of tables.")],
-    ranking: Annotated[bool, typer.Option("--ranking", help="Requests still to be ranked: no exposure needed.")] = False,
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Requests (.parquet, .csv, .jsonl), or a folder of tables.")
+    ],
+    ranking: Annotated[
+        bool, typer.Option("--ranking", help="Requests still to be ranked: no exposure needed.")
+    ] = False,
     examples: Annotated[int, typer.Option(min=1, help="Rows shown for each kind of fault.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout: rows, counts, schema.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout: rows, counts, schema.")
+    ] = False,
 ) -> None:
     """Check a log against the schema; exit code 2 if it has a fault."""
     from slatewise.data.log_faults import errors
@@ -61,7 +67,10 @@ def _print_tables(faults: list[Fault], counts: dict[str, int], schema: dict[str,
     console = Console()
     table = Table("table", "row", "kind", "rows", "what is wrong", caption="Rows count from 0.")
     for f in faults:
-        row, kind = "" if f.row is None else str(f.row), f.kind if f.level == "error" else f"{f.kind} (warning)"
+        row, kind = (
+            "" if f.row is None else str(f.row),
+            f.kind if f.level == "error" else f"{f.kind} (warning)",
+        )
         table.add_row(f.table, row, kind, f"{f.count:,}", escape(f.message))
     facts = Table("what", "value")
     for name, value in [*_count_lines(counts), *_schema_lines(schema)]:
@@ -86,7 +95,11 @@ def _count_lines(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _schema_lines(schema: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), _words(value)) for name, value in schema.items() if value not in (None, [], {})]
+    return [
+        (name.replace("_", " "), _words(value))
+        for name, value in schema.items()
+        if value not in (None, [], {})
+    ]
 
 
 def _words(value: Any) -> str:

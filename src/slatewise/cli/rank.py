@@ -19,20 +19,22 @@ def command(
     """Rank every request of a file; the answer has request_id, position, item_id, score."""
     import msgspec
 
-    from slatewise.data.log_files import write_frame
+    from slatewise.data.log_faults import errors, summary
     from slatewise.data.log_tables import read_source
+    from slatewise.data.log_write import check_ending, write_frame
     from slatewise.errors import ConfigError, DataError
     from slatewise.policies.decode import Decode
     from slatewise.ranker import Ranker
 
+    check_ending(out)
     ranker = Ranker.load(run)
     if decode is not None:
         if not isinstance(ranker.policy, Decode):
             raise ConfigError(f"--decode needs a ranker with a generator; '{ranker.name}' chooses by a reward model.")
         ranker.policy.use(decode)
     tables = read_source(requests, ranking=True)
-    if bad := next((fault for fault in tables.faults if fault.is_error), None):
-        raise DataError(f"{requests}: {bad.message}")
+    if errors(tables.faults):
+        raise DataError(summary(tables.faults, str(requests)))
     lists = ranker.rank(tables.requests, length=length, items=tables.others.get("items"), users=tables.others.get("users"))
     write_frame(out, lists)
     facts = {"requests": tables.requests.height, "items": lists.height, "out": str(out)}

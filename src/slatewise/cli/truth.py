@@ -62,6 +62,8 @@ def command(
 
 
 def _table(rows: list[Reference], title: str, among: str) -> Table:
+    from rich.table import Table
+
     table = Table(
         title=title, caption=f"% of the exact optimum ± standard error; top 1 % and .1 % of {among}"
     )

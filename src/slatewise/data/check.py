@@ -1,6 +1,7 @@
 """Is this table what the log schema says (``docs/log-schema.md``)? Every fault named with its row and column.
 
-:func:`check_requests` looks, :func:`normalise` brings to canonical types, :func:`read_requests` does both for a file.
+:func:`check_requests` looks, :func:`normalise` brings to canonical types, :func:`read_requests` does both for
+a file.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def check_requests(frame: pl.DataFrame, *, ranking: bool = False, examples: int 
 
     Args:
         frame: one row a request, in any types that can be brought to the schema's.
-        ranking: the requests are still to be ranked: ``timestamp``, ``exposed``, feedback and propensity are not
-            needed, and the last three are not looked at.
+        ranking: the requests are still to be ranked: ``timestamp``, ``exposed``, feedback and propensity are
+            not needed, and the last three are not looked at.
         examples: faults reported for each kind and column; each one's ``count`` has the number of all rows.
 
     Returns:
@@ -41,9 +42,10 @@ def check_requests(frame: pl.DataFrame, *, ranking: bool = False, examples: int 
 def normalise(frame: pl.DataFrame, *, ranking: bool = False, source: str = "requests") -> pl.DataFrame:
     """The requests in canonical types, without columns that the schema does not know.
 
-    Item ids are List(Int64) or List(String), the same in all columns; other ids Int64 or String; scores, feedback and
-    candidate features List(Float64), a null feature list filled with one null a candidate; ``timestamp`` Int64 or
-    Float64 (a datetime becomes microseconds since 1970, UTC); ``propensity`` Float64 or List(Float64).
+    Item ids are List(Int64) or List(String), the same in all columns; other ids Int64 or String; scores,
+    feedback and candidate features List(Float64), a null feature list filled with one null a candidate;
+    ``timestamp`` Int64 or Float64 (a datetime becomes microseconds since 1970, UTC); ``propensity`` Float64
+    or List(Float64).
 
     Raises:
         DataError: the table has a fault; the sentence has the first one.
@@ -67,10 +69,12 @@ def read_requests(path: Path, *, ranking: bool = False) -> pl.DataFrame:
 
 
 def examine(frame: pl.DataFrame, *, ranking: bool, examples: int) -> tuple[pl.DataFrame, list[Fault]]:
-    """Both at once: the requests as :func:`normalise` gives them, columns at fault left out, and the faults."""
+    """Both: the requests as :func:`normalise` gives them, without columns at fault, and the faults."""
     canonical, faults = typed(frame, ranking=ranking)
     if frame.height == 0:
-        faults.append(Fault(row=None, column="", kind="empty-table", message="has no rows; at least one is needed."))
+        faults.append(
+            Fault(row=None, column="", kind="empty-table", message="has no rows; at least one is needed.")
+        )
         return canonical, faults
     rows = broken(canonical, rules_for(canonical), key="request_id", table="requests", examples=examples)
     return _fill_features(canonical.select(_in_order(canonical))), faults + rows
@@ -80,7 +84,9 @@ def _fill_features(frame: pl.DataFrame) -> pl.DataFrame:
     if "candidates" not in frame.columns:
         return frame
     nothing = pl.lit(None, pl.Float64).repeat_by(pl.col("candidates").list.len())
-    return frame.with_columns(pl.col(n).fill_null(nothing) for n in feature_columns(frame) if frame[n].null_count())
+    return frame.with_columns(
+        pl.col(n).fill_null(nothing) for n in feature_columns(frame) if frame[n].null_count()
+    )
 
 
 def _in_order(frame: pl.DataFrame) -> list[str]:

@@ -36,8 +36,7 @@ class EntityFeatures:
     """The users or the items of a prepared data set.
 
     The vocabulary holds the ids that training requests name, then those that only stand in the entity table.
-    The
-    latter have features but no trained embedding: a model reads an index of ``trained`` or more as unknown.
+    The latter have features but no trained embedding: a model reads an index from ``trained`` on as unknown.
     Ids in neither place are index 0.
 
     Attributes:
@@ -61,11 +60,9 @@ class EntityFeatures:
         """Learn from the entity table (None = ids only) and the ids of the training requests.
 
         Args:
-            key: the id's column.   frame: the table.   trained: ids that training requests name, repeated or
-                not.
-            shown: every exposure of training requests, for ``log_popularity``; None, or a column of that name
-                in the
-                table: it is not computed.
+            key: the id's column.   frame: the table.   trained: ids that training requests name.
+            shown: all exposures of training requests, from which ``log_popularity`` is computed, unless it is
+                None or the table has a column of that name.
 
         Raises:
             DataError: the table has no id column, an id twice, or a column that cannot be a feature.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, compress
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,75 +16,137 @@ from slatewise.data.event_lines import Field
 NUMBER, TRUTH, TEXT, MANY, OTHER = range(5)
 CODES: dict[type, int] = {float: NUMBER, int: NUMBER, bool: TRUTH, str: TEXT, list: MANY}
 
-SCHEMA = {
-    "owner": pl.Int64,
-    "name": pl.String,
-    "code": pl.Int8,
-    "number": pl.Float64,
-    "text": pl.String,
-    "many": pl.List(pl.String),
-}
+Longs = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Wide:
-    """Columns, one a field name, aligned with the owners; ``left_out`` counts values that no column can hold."""
+@dataclass
+class Fields:
+    """Fields of one table's rows, by name: ``owner`` (a row), ``code`` (a type) and the value.
 
-    columns: dict[str, pl.Series]
-    left_out: int
+    Attributes:
+        parts: for each name, a frame a block; a column of values is there only where the block has such
+            values.
+        left_out: values of a type that no feature can have (objects, lists of other things than strings).
+    """
+
+    parts: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    left_out: int = 0
+
+    def add(self, lists: list[list[Field] | None], start: int) -> None:
+        """Append the fields of rows ``start``, ``start + 1`` …; null values say nothing and are dropped."""
+        flat = list(chain.from_iterable(filter(None, lists)))
+        if not flat:
+            return
+        owner = np.repeat(
+            np.arange(start, start + len(lists)), [len(entries) if entries else 0 for entries in lists]
+        )
+        values = [entry.value for entry in flat]
+        codes = _codes(values)
+        written = [entry.name for entry in flat]
+        names = {own: at for at, own in enumerate(dict.fromkeys(written))}
+        name = np.fromiter(map(names.__getitem__, written), np.int32, len(flat))
+        other = int((codes == OTHER).sum())
+        self.left_out += other - values.count(None) if other else 0
+        frame = _typed_values(values, codes).with_columns(pl.Series("owner", owner))
+        for own, at in names.items():
+            self._append(own, frame.filter(pl.Series((name == at) & (codes != OTHER))))
+
+    def _append(self, name: str, part: pl.DataFrame) -> None:
+        empty = [column for column in ("text", "many") if column in part.columns and not part[column].count()]
+        if part.height:
+            self.parts.setdefault(name, []).append(part.drop(empty))
+
+    def of(self, name: str) -> pl.DataFrame | None:
+        """All fields of a name, in the order they came, or None."""
+        return pl.concat(self.parts[name], how="diagonal") if name in self.parts else None
 
 
-def long(owners: Iterable[list[Field] | None], start: int = 0) -> pl.DataFrame:
-    """One row a field, ``owner`` the place of its event (counted from ``start``), the value in the column of its type."""
-    lists = list(owners)
-    counts = np.fromiter((len(f) if f else 0 for f in lists), np.int64, len(lists))
-    flat = [field for fields in lists if fields for field in fields]
-    values = [field.value for field in flat]
-    codes = [CODES.get(type(value), OTHER) for value in values]
-    if MANY in codes:
-        codes = [_list_code(v) if c == MANY else c for v, c in zip(values, codes, strict=True)]
-    columns = {
-        "owner": np.repeat(np.arange(start, start + len(lists)), counts),
-        "name": [field.name for field in flat],
-        "code": codes,
-        "number": [float(v) if c <= TRUTH else None for v, c in zip(values, codes, strict=True)],
-        "text": [v if c == TEXT else None for v, c in zip(values, codes, strict=True)],
-        "many": [v if c == MANY else None for v, c in zip(values, codes, strict=True)],
-    }
-    kept = pl.DataFrame(columns, schema=SCHEMA)
-    return kept.filter((pl.col("code") != OTHER) | pl.Series([v is not None for v in values], dtype=pl.Boolean))
+def _codes(values: list[Any]) -> NDArray[np.int8]:
+    kinds = list(map(type, values))
+    table = {kind: CODES.get(kind, OTHER) for kind in set(kinds)}
+    codes = np.fromiter(map(table.__getitem__, kinds), np.int8, len(kinds))
+    for at in np.flatnonzero(codes == MANY):
+        if not all(type(entry) is str for entry in values[at]):
+            codes[at] = OTHER
+    return codes
 
 
-def _list_code(value: list[object]) -> int:
-    return MANY if all(type(entry) is str for entry in value) else OTHER
+def _typed_values(values: list[Any], codes: NDArray[np.int8]) -> pl.DataFrame:
+    is_number = codes <= TRUTH
+    number = np.full(len(values), np.nan)
+    number[is_number] = np.array(list(values if is_number.all() else compress(values, is_number)), np.float64)
+    columns = [pl.Series("code", codes), pl.Series("number", number)]
+    for name, code, dtype in (("text", TEXT, pl.String), ("many", MANY, pl.List(pl.String))):
+        mask = codes == code
+        if mask.any():
+            columns.append(
+                _scatter(
+                    name,
+                    pl.Series(list(compress(values, mask)), dtype=dtype),
+                    np.flatnonzero(mask),
+                    len(values),
+                )
+            )
+    return pl.DataFrame(columns)
 
 
-def wide(fields: pl.DataFrame, owners: int, *, list_values: int) -> Wide:
-    """One column a field name; an owner's last value counts.
+def _scatter(name: str, values: pl.Series, at: Longs, size: int) -> pl.Series:
+    """``size`` rows with ``values`` at the places ``at`` (the last one counts), null elsewhere."""
+    place = np.full(size, -1, np.int64)
+    place[at] = np.arange(len(at))
+    index = pl.Series(place)
+    return values.gather(pl.select(pl.when(index >= 0).then(index)).to_series()).alias(name)
 
-    A field that is always a number or boolean becomes one; where strings come too, all become strings. A list of
-    strings becomes one yes-or-no column for each of its ``list_values`` most frequent values (``color=white``).
+
+def widen(
+    fields: Fields, size: int, *, list_values: int, order: tuple[Longs, Longs] | None = None
+) -> dict[str, pl.Series]:
+    """One column of ``size`` rows for each field name.
+
+    A field that is always a number or always a boolean becomes one; where kinds differ, all become strings (a
+    boolean among numbers becomes 0 or 1). A list of strings becomes one 0-or-1 column for each of its
+    ``list_values`` most frequent values (``color=white``). Of several values for a row, the last counts.
+
+    Args:
+        fields: the fields.
+        size: rows of the result.
+        list_values: see above.
+        order: for each owner its place in time, and the row of the result it belongs to; None if owners are
+            rows.
     """
     columns: dict[str, pl.Series] = {}
-    left_out = int((fields["code"] == OTHER).sum())
-    fields = fields.filter(pl.col("code") != OTHER).unique(["owner", "name"], keep="last", maintain_order=True)
-    for (name,), part in fields.group_by(["name"], maintain_order=True):
-        lists = part.filter(pl.col("code") == MANY)
-        single = part.filter(pl.col("code") != MANY)
-        if single.height:
-            columns[str(name)] = _place(single["owner"], _one_type(single), owners)
-        if lists.height:
-            columns |= _expand(str(name), lists, owners, list_values)
-    return Wide(columns, left_out)
+    for name in fields.parts:
+        part = fields.of(name)
+        assert part is not None
+        owner = part["owner"].to_numpy()
+        if order is not None:
+            sort = np.argsort(order[0][owner], kind="stable")
+            part, owner = part[sort], order[1][owner[sort]]
+        columns |= _columns(name, part, owner, size, list_values)
+    return columns
 
 
-def _one_type(part: pl.DataFrame) -> pl.Series:
-    codes = set(part["code"].unique())
-    if codes == {TRUTH}:
-        return part["number"] == 1.0
-    if TEXT not in codes:
-        return part["number"]
-    return part.select(pl.coalesce("text", _as_text(pl.col("number"), pl.col("code")))).to_series()
+def _columns(
+    name: str, part: pl.DataFrame, owner: Longs, size: int, list_values: int
+) -> dict[str, pl.Series]:
+    columns: dict[str, pl.Series] = {}
+    is_list = (part["code"] == MANY).to_numpy()
+    if not is_list.all():
+        single = part.filter(pl.Series(~is_list)) if is_list.any() else part
+        columns[name] = _one_type(name, single, owner[~is_list], size)
+    if is_list.any():
+        columns |= _expand(name, part.filter(pl.Series(is_list))["many"], owner[is_list], size, list_values)
+    return columns
+
+
+def _one_type(name: str, part: pl.DataFrame, owner: Longs, size: int) -> pl.Series:
+    if "text" in part.columns:
+        text = part.select(pl.coalesce("text", _as_text(pl.col("number"), pl.col("code")))).to_series()
+        return _scatter(name, text, owner, size)
+    number = np.full(size, np.nan)
+    number[owner] = part["number"].to_numpy()
+    column = pl.Series(name, number, nan_to_null=True)
+    return column == 1.0 if (part["code"] == TRUTH).all() else column
 
 
 def _as_text(number: pl.Expr, code: pl.Expr) -> pl.Expr:
@@ -90,22 +154,20 @@ def _as_text(number: pl.Expr, code: pl.Expr) -> pl.Expr:
     return pl.when(code == TRUTH).then(truth).otherwise(number.cast(pl.String).str.replace(r"\.0$", ""))
 
 
-def _place(owner: pl.Series, values: pl.Series, owners: int) -> pl.Series:
-    place: NDArray[np.int64] = np.full(owners, -1, np.int64)
-    place[owner.to_numpy()] = np.arange(len(owner))
-    at = pl.Series(place)
-    return values.gather(pl.select(pl.when(at >= 0).then(at)).to_series())
-
-
-def _expand(name: str, lists: pl.DataFrame, owners: int, most: int) -> dict[str, pl.Series]:
-    entries = lists.select("owner", "many").explode("many").drop_nulls().unique(maintain_order=True)
-    counts = entries.group_by("many").len().sort(["len", "many"], descending=[True, False]).head(most)
+def _expand(name: str, lists: pl.Series, owner: Longs, size: int, most: int) -> dict[str, pl.Series]:
+    last = _scatter(name, lists, owner, size)
+    entries = (
+        pl.DataFrame({"row": pl.int_range(size, eager=True), "value": last})
+        .explode("value")
+        .drop_nulls()
+        .unique()
+    )
+    counts = entries.group_by("value").len().sort(["len", "value"], descending=[True, False]).head(most)
     columns: dict[str, pl.Series] = {}
-    for value in counts["many"].sort().to_list():
-        has: NDArray[np.float64] = np.full(owners, np.nan)
-        has[lists["owner"].to_numpy()] = 0.0
-        has[entries.filter(pl.col("many") == value)["owner"].to_numpy()] = 1.0
-        columns[f"{name}={value}"] = pl.Series(has, nan_to_null=True)
+    for value in counts["value"].sort().to_list():
+        has = np.where(last.is_not_null().to_numpy(), 0.0, np.nan)
+        has[entries.filter(pl.col("value") == value)["row"].to_numpy()] = 1.0
+        columns[f"{name}={value}"] = pl.Series(f"{name}={value}", has, nan_to_null=True)
     return columns
 
 
@@ -115,16 +177,3 @@ def free_name(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name = f"{name}_field"
     return name
-
-
-def times(values: list[str | int | float]) -> pl.Series:
-    """Milliseconds since 1970, UTC, from numbers, strings of digits, and ISO 8601 strings; null where it is neither."""
-    from slatewise.data.log_columns import iso_to_moment
-
-    text = pl.Series("time", [v if type(v) is str else repr(v) for v in values], dtype=pl.String)
-    number = text.cast(pl.Float64, strict=False)
-    whole = text.cast(pl.Int64, strict=False)
-    found = pl.select(pl.coalesce(whole, pl.when(number.is_finite()).then(number).cast(pl.Int64, strict=False))).to_series()
-    if not found.null_count():
-        return found
-    return pl.select(pl.coalesce(found, iso_to_moment(text).dt.epoch("ms"))).to_series()

@@ -1,7 +1,8 @@
 """Lines of JSON events, decoded into typed records, a block at a time; a bad line is named by its number.
 
-The form is the one ranking services such as Metarank take in (docs.metarank.ai/reference/event-schema): ``item`` and
-``user`` events carry features, a ``ranking`` event the shown list, an ``interaction`` event what was done with an item of it.
+The form is the one ranking services such as Metarank take in (docs.metarank.ai/reference/event-schema):
+``item`` and ``user`` events carry features, a ``ranking`` event the shown list, an ``interaction`` event what
+was done with an item of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from slatewise.data.log_files import UNPACK_ERRORS, open_packed
 from slatewise.errors import DataError
 
-BLOCK = 1 << 24  # bytes decoded together; about 50,000 events
+BLOCK = 1 << 22  # bytes decoded together: small enough that the records stay near, large enough for polars
 
 Text = str | int  # an id; a number is read as the string of its digits
 
@@ -28,7 +29,7 @@ class Field(msgspec.Struct, gc=False):
 
 
 class RankedItem(msgspec.Struct, gc=False):
-    """One item of a ranking; ``relevancy`` is the score of the stage before, ``label`` an explicit judgement."""
+    """One item of a ranking; ``relevancy`` is the stage before's score, ``label`` an explicit judgement."""
 
     id: Text
     fields: list[Field] | None = None
@@ -79,7 +80,7 @@ Event = ItemEvent | UserEvent | RankingEvent | InteractionEvent
 
 
 class Block(msgspec.Struct):
-    """Some lines' events; ``lines`` has the number of each one's line, counted from 1; ``bad`` the lines left out."""
+    """Some lines' events, the number of each one's line (from 1), and how many lines were left out."""
 
     events: list[Event]
     lines: list[int]
@@ -100,7 +101,9 @@ def read_blocks(path: Path, *, skip_bad: bool) -> Iterator[Block]:
         number += len(lines)
 
 
-def _decode(decoder: msgspec.json.Decoder[Event], lines: list[bytes], start: int, path: Path, skip_bad: bool) -> Block:
+def _decode(
+    decoder: msgspec.json.Decoder[Event], lines: list[bytes], start: int, path: Path, skip_bad: bool
+) -> Block:
     decode = decoder.decode
     block = Block([], [])
     for number, line in enumerate(lines, start):
@@ -121,7 +124,9 @@ def _decode(decoder: msgspec.json.Decoder[Event], lines: list[bytes], start: int
 def bad_line(path: Path, number: int, what: str) -> DataError:
     """The error that names a line."""
     rule = "every line must be one item, user, ranking or interaction event"
-    return DataError(f"{path}, line {number}: {what.rstrip('.')}; {rule} (bad_lines = \"skip\" leaves such lines out).")
+    return DataError(
+        f'{path}, line {number}: {what.rstrip(".")}; {rule} (bad_lines = "skip" leaves such lines out).'
+    )
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
@@ -135,6 +140,8 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
                 if cut:
                     yield whole
     except UNPACK_ERRORS as error:
-        raise DataError(f"{path} cannot be read: {str(error).strip().rstrip('.') or type(error).__name__}.") from None
+        raise DataError(
+            f"{path} cannot be read: {str(error).strip().rstrip('.') or type(error).__name__}."
+        ) from None
     if rest:
         yield rest

@@ -141,8 +141,7 @@ class FeatureTransform:
             width: N of the arrays; default: the schema's, or that of the widest request.
 
         Raises:
-            DataError: an exposed item is no candidate, lists that must be aligned are not, or a type does not
-                fit.
+            DataError: an exposed item is no candidate, lists are not aligned, or a type does not fit.
         """
         if histories is None:
             given = "history" in requests.columns
@@ -171,8 +170,7 @@ class FeatureTransform:
         """Requests as a batch, equal to the prepared one of the same requests.
 
         Args:
-            requests: as for :meth:`columns`; ``history`` (oldest first) and ``history_feedback`` are
-                optional.
+            requests: as for :meth:`columns`; ``history`` is optional, and oldest first.
             items, users: features of new items and users, or newer ones of known ones; columns that are not
                 given stay as prepared (0, the mean, for a new one).
             width: N of the batch; default: the schema's, or that of the widest request.

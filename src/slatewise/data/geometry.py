@@ -32,8 +32,8 @@ def score_geometry(score_BN: NDArray[np.float64], mask_BN: NDArray[np.bool_]) ->
 def _sorted_geometry(
     s_BN: NDArray[np.float64], inside_BN: NDArray[np.bool_], count_B1: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    # Sums run in sorted order and one after the other, so that neither the order nor the padding changes a
-    bit.centred_BN = np.where(inside_BN, s_BN - s_BN.cumsum(axis=1)[:, -1:] / count_B1, 0.0)
+    # Sums run in sorted order and one after the other: neither the order nor the padding changes a bit.
+    centred_BN = np.where(inside_BN, s_BN - s_BN.cumsum(axis=1)[:, -1:] / count_B1, 0.0)
     std_B1 = np.sqrt((centred_BN**2).cumsum(axis=1)[:, -1:] / count_B1)
     flat_B1 = std_B1 <= 1e-9 * np.abs(s_BN).max(axis=1, keepdims=True)
     unit_B1 = np.where(flat_B1, 0.0, 1.0 / np.where(flat_B1, 1.0, std_B1))

@@ -78,8 +78,7 @@ def history_lists(requests: pl.DataFrame, length: int) -> History:
 def history_windows(interactions: pl.DataFrame, requests: pl.DataFrame, length: int) -> History:
     """The last ``length`` interactions of each request's user strictly before the request's timestamp.
 
-    Interactions of one moment keep the order of their rows. A request without user or timestamp has no
-    history.
+    Interactions of one moment keep the order of their rows. Without user or timestamp there is no history.
 
     Args:
         interactions: ``user_id, item_id, timestamp`` and optionally ``feedback`` (else 1 for each).
@@ -103,8 +102,9 @@ def history_windows(interactions: pl.DataFrame, requests: pl.DataFrame, length: 
     key = users.encode(interactions["user_id"]).astype(np.int64) * moments + done
     order = np.argsort(key, kind="stable")
     user = users.encode(requests["user_id"]).astype(np.int64) * moments
-    end = np.searchsorted(key[order], user + np.maximum(asked, 0), side="left")
-    start = np.maximum(np.searchsorted(key[order], user, side="left"), end - length)
+    key = key[order]
+    end = np.searchsorted(key, user + np.maximum(asked, 0), side="left")
+    start = np.maximum(np.searchsorted(key, user, side="left"), end - length)
     known = (user > 0) & (asked >= 0)
     kept = interactions[order]
     feedback = (

@@ -1,4 +1,4 @@
-"""The columns of the log schema: which there are, which type each has, and the canonical type it is brought to."""
+"""The columns of the log schema: which there are, and the canonical type each is brought to."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ALLOWED = {
 
 
 class WrongType(Exception):
-    """A column cannot be brought to its canonical type; carries what came and, if one row is to blame, which."""
+    """A column cannot be brought to its canonical type: what came and, if a row is to blame, which."""
 
     def __init__(self, came: str, row: int | None = None, count: int = 1, kind: str = "wrong-type") -> None:
         super().__init__(came)
@@ -54,7 +54,9 @@ def shape_of(name: str) -> str | None:
     """Which shape the column ``name`` has in the log schema, or None where the schema does not know it."""
     if name in FIXED:
         return FIXED[name]
-    return next((s for prefix, s in PREFIXED.items() if name.startswith(prefix) and len(name) > len(prefix)), None)
+    return next(
+        (s for prefix, s in PREFIXED.items() if name.startswith(prefix) and len(name) > len(prefix)), None
+    )
 
 
 def is_outcome(name: str) -> bool:
@@ -73,7 +75,7 @@ def feature_columns(frame: pl.DataFrame) -> list[str]:
 
 
 def typed(frame: pl.DataFrame, *, ranking: bool) -> tuple[pl.DataFrame, list[Fault]]:
-    """Bring every known column to its canonical type; columns that cannot be are left out and come back as faults."""
+    """Bring every known column to its canonical type; those that cannot be come back as faults."""
     faults = [*_missing(frame, ranking), *_unknown(frame)]
     columns: dict[str, pl.Series] = {}
     for name in frame.columns:
@@ -103,7 +105,11 @@ def _missing(frame: pl.DataFrame, ranking: bool) -> list[Fault]:
 
 def _missing_fault(name: str, unknown: list[str], columns: list[str]) -> Fault:
     close = nearest(name, unknown).replace(" Did you mean", " Rename")
-    hint = close.replace("?", f" to '{name}'?") if close else f" The table has: {', '.join(columns) or 'no columns'}."
+    hint = (
+        close.replace("?", f" to '{name}'?")
+        if close
+        else f" The table has: {', '.join(columns) or 'no columns'}."
+    )
     return Fault(row=None, column=name, kind="missing-column", message=f"{name} is missing.{hint}")
 
 
@@ -119,7 +125,7 @@ def _unknown_fault(name: str, known: list[str]) -> Fault:
 
 
 def _one_id_type(columns: dict[str, pl.Series]) -> list[Fault]:
-    """Item ids must be all integers or all strings; a list column without any element takes the candidates' type."""
+    """Item ids must be all integers or all strings; a column of empty lists takes the candidates' type."""
     if "candidates" not in columns:
         return []
     faults, wanted = [], columns["candidates"].dtype
@@ -145,7 +151,13 @@ def _words(dtype: pl.DataType) -> str:
 
 
 def _word(dtype: pl.DataType) -> str:
-    names = {pl.String: "string", pl.Boolean: "boolean", pl.Struct: "struct", pl.Null: "null", pl.List: "list"}
+    names = {
+        pl.String: "string",
+        pl.Boolean: "boolean",
+        pl.Struct: "struct",
+        pl.Null: "null",
+        pl.List: "list",
+    }
     if dtype.is_integer():
         return "integer"
     if dtype.is_numeric():
@@ -255,7 +267,7 @@ def as_scalar(column: pl.Series) -> pl.Series:
 
 
 def as_time(column: pl.Series) -> pl.Series:
-    """Numbers as they are (Int64 or Float64); dates, datetimes and ISO 8601 strings as Int64 microseconds since 1970, UTC.
+    """Numbers as they are; dates, datetimes and ISO 8601 strings as microseconds since 1970, UTC.
 
     Raises:
         WrongType: anything else, or a string that is not ISO 8601.
@@ -277,9 +289,14 @@ def iso_to_moment(text: pl.Series) -> pl.Series:
     parts = text.str.strip_chars().str.extract_groups(ISO_8601)
     day, clock, seconds, offset = (parts.struct.field(name) for name in ("day", "clock", "seconds", "offset"))
     whole = pl.select(
-        pl.concat_str(day, pl.lit("T"), clock.fill_null("00:00"), seconds.fill_null(":00"),
-                      offset.fill_null("+00:00").str.replace("^[zZ]$", "+00:00"))
-    ).to_series()  # fmt: skip
+        pl.concat_str(
+            day,
+            pl.lit("T"),
+            clock.fill_null("00:00"),
+            seconds.fill_null(":00"),
+            offset.fill_null("+00:00").str.replace("^[zZ]$", "+00:00"),
+        )
+    ).to_series()
     return whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
 
 

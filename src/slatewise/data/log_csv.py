@@ -1,9 +1,11 @@
 """CSV has neither lists nor types; this page says how its cells are read.
 
-A list cell is JSON (``[1, 2]``, ``["a b", "c"]``) or holds its entries between ``|`` or ``,``. Which of the three is
-decided once a column: JSON if any cell begins with ``[``, else ``|`` if any cell has one, else ``,``. Spaces around
-entries are dropped, except inside JSON strings. An empty cell is null; an empty list is written ``[]``. Item ids are integers if
-every entry of every list of ids is written as one (``7``, not ``007``), else all are strings; other ids go by column.
+A list cell is JSON (``[1, 2]``, ``["a b", "c"]``) or holds its entries between ``|`` or ``,``. Which of the
+three is decided once a column: JSON if any cell begins with ``[``, else ``|`` if any cell has one, else
+    ``,``. Spaces around
+entries are dropped, except inside JSON strings. An empty cell is null; an empty list is written ``[]``. Item
+ids are integers if every entry of every list of ids is written as one (``7``, not ``007``), else all are
+strings; other ids go by column.
 """
 
 from __future__ import annotations
@@ -105,7 +107,9 @@ def _number_lists(text: pl.Series, source: str) -> pl.Series:
     rows = lost.fill_null(False).arg_true()
     if len(rows):
         row = int(rows[0])
-        raise DataError(f"{source}: row {row}, column '{text.name}': {text[row][:60]!r} is no list of numbers.")
+        raise DataError(
+            f"{source}: row {row}, column '{text.name}': {text[row][:60]!r} is no list of numbers."
+        )
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""What a table in the log schema can do wrong: one :class:`Fault` names table, row, column, and what is allowed instead."""
+"""What is wrong with a table: a :class:`Fault` names table, row, column, and what is allowed instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong with a table.
 
     Attributes:
-        row: position of the row, counted from 0 (so that ``frame[row]`` shows it); None where no single row is at fault.
+        row: position of the row, counted from 0 (so that ``frame[row]`` shows it); None where no single row
+            is at fault.
         column: name of the column; empty where no single column is at fault.
         kind: a short fixed name, listed in ``docs/log-schema.md``.
         message: column, what came, what is allowed, what to do; without table and row.

@@ -1,4 +1,4 @@
-"""Reading tables: Parquet, CSV and JSON lines, compressed or not; whatever cannot be read ends in one clear sentence."""
+"""Reading tables: Parquet, CSV and JSON lines; what cannot be read ends in one clear sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def suffix_of(path: Path) -> str:
 
 
 def find_table(folder: Path, stem: str) -> Path | None:
-    """The file ``<stem>.parquet`` (or .csv, .jsonl, .ndjson, the last three also compressed) in ``folder``, if any.
+    """The file ``<stem>.parquet`` (.csv, .jsonl, .ndjson; text also compressed) in ``folder``, if any.
 
     Raises:
         DataError: there is more than one.
@@ -61,7 +61,9 @@ def read_frame(path: Path) -> pl.DataFrame:
         DataError: there is no such file, it is damaged, or it is no table.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}." if not path.exists() else f"{path} is a folder, not a file.")
+        raise DataError(
+            f"there is no file {path}." if not path.exists() else f"{path} is a folder, not a file."
+        )
     if suffix_of(path) == ".parquet":
         return _read_parquet(path)
     if suffix_of(path) not in TEXT_SUFFIXES:
@@ -94,7 +96,9 @@ def _read_jsonl(path: Path) -> pl.DataFrame:
     try:
         return pl.read_ndjson(raw, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}{_bad_line(raw) or f' cannot be read as JSON lines: {_short(error)}.'}") from None
+        raise DataError(
+            f"{path}{_bad_line(raw) or f' cannot be read as JSON lines: {_short(error)}.'}"
+        ) from None
 
 
 def _bad_line(raw: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What a source of logs holds: counts, feedback kinds, features; what training will use, and what it will not and why."""
+"""What a source of logs holds: counts, feedback kinds, features; what is left out, and why."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _without_positive(frame: pl.DataFrame) -> int:
 
 
 def _unseen(source: Source) -> dict[str, int]:
-    """Users and items of the requests that have no row of features; they are served cold, which is no fault."""
+    """Users and items of the requests without a row of features; they are served cold: no fault."""
     found: dict[str, int] = {}
     for table, key, column in (("users", "user_id", "user_id"), ("items", "item_id", "candidates")):
         other = source.others.get(table)
@@ -58,15 +58,20 @@ def schema(source: Source) -> dict[str, Any]:
     """What was recognised: id types, feedback kinds, widths, features.
 
     Returns:
-        ``ids`` (types of ``request_id``, ``user_id`` and items), ``feedback`` (one entry a kind: name, binary, mean),
-        ``candidates``, ``exposed`` and ``history`` (min, median, max length), ``candidate_features``, ``context``,
-        ``user_features``, ``item_features``, ``scores``, ``propensity`` (None, "list" or "position").
+        ``ids`` (types of ``request_id``, ``user_id`` and items), ``feedback`` (one entry a kind: name,
+        binary, mean), ``candidates``, ``exposed`` and ``history`` (min, median, max length),
+        ``candidate_features``, ``context``, ``user_features``, ``item_features``, ``scores``, ``propensity``
+        (None, "list" or "position").
     """
     frame = source.requests
     return {
         "ids": _id_types(frame),
         "feedback": [_feedback(frame[name]) for name in feedback_columns(frame)],
-        **{name: _lengths(frame[name]) for name in ("candidates", "exposed", "history") if name in frame.columns},
+        **{
+            name: _lengths(frame[name])
+            for name in ("candidates", "exposed", "history")
+            if name in frame.columns
+        },
         "candidate_features": [name.removeprefix("candidate_") for name in feature_columns(frame)],
         "context": [n.removeprefix("context_") for n in frame.columns if n.startswith("context_")],
         "user_features": _features(source, "users", "user_id"),
@@ -94,13 +99,17 @@ def is_binary(column: pl.Series) -> bool:
 def _feedback(column: pl.Series) -> dict[str, Any]:
     mean = column.explode().drop_nulls().mean()
     name = column.name.removeprefix("feedback_")
-    return {"name": name, "binary": is_binary(column), "mean": float(mean) if isinstance(mean, float) else None}
+    return {
+        "name": name,
+        "binary": is_binary(column),
+        "mean": float(mean) if isinstance(mean, float) else None,
+    }
 
 
 def _lengths(column: pl.Series) -> dict[str, int]:
     size = column.list.len().fill_null(0)
     low, middle, high = size.min(), size.median(), size.max()
-    return {} if low is None else {"min": int(low), "median": int(middle or 0), "max": int(high)}  # type: ignore[arg-type,call-overload]
+    return {} if low is None else {"min": int(low), "median": int(middle or 0), "max": int(high)}  # type: ignore[arg-type]
 
 
 def _features(source: Source, table: str, key: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What every row of a request log must keep: each rule is one polars mask and one sentence about the row it catches."""
+"""What every row of a request log must keep: a rule is a polars mask and a sentence on a row it catches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLICE = 100_000  # rows looked at together: bounds the memory of the intermediat
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of fault in a column: ``when`` is True on the rows at fault, ``say`` makes the message from such a row."""
+    """A kind of fault in a column: ``when`` is True on rows at fault, ``say`` describes such a row."""
 
     kind: str
     column: str
@@ -49,7 +49,7 @@ def rules_for(frame: pl.DataFrame) -> list[Rule]:
 
 
 def broken(frame: pl.DataFrame, rules: list[Rule], *, key: str, table: str, examples: int) -> list[Fault]:
-    """Hold ``frame`` to the rules; up to ``examples`` faults a rule, each with the number of all rows at fault."""
+    """Hold ``frame`` to the rules; up to ``examples`` faults a rule, each with the count of all."""
     masks = [pl.concat(_masks(part, rules)) for part in _slices(frame)] if rules else []
     faults: list[Fault] = []
     for at, rule in enumerate(rules):
@@ -57,8 +57,15 @@ def broken(frame: pl.DataFrame, rules: list[Rule], *, key: str, table: str, exam
         for row in rows.head(examples).to_list():
             values = frame.row(row, named=True)
             own = f"{key} {show(values[key])}" if values.get(key) is not None else ""
-            fault = Fault(row=row, column=rule.column, kind=rule.kind, message=f"{rule.column} {rule.say(values)}",
-                          count=len(rows), table=table, key=own)  # fmt: skip
+            fault = Fault(
+                row=row,
+                column=rule.column,
+                kind=rule.kind,
+                message=f"{rule.column} {rule.say(values)}",
+                count=len(rows),
+                table=table,
+                key=own,
+            )
             faults.append(fault)
     return faults
 
@@ -85,13 +92,23 @@ def _null(name: str) -> Rule:
 
 def _null_element(name: str) -> Rule:
     when = pl.col(name).list.eval(pl.element().is_null()).list.any()
-    return Rule("null-id", name, when, lambda row: (
-        f"has no id (null) at position {row[name].index(None)}; leave the item out of the list."))  # fmt: skip
+    return Rule(
+        "null-id",
+        name,
+        when,
+        lambda row: f"has no id (null) at position {row[name].index(None)}; leave the item out of the list.",
+    )
 
 
 def _duplicate_request() -> Rule:
-    return Rule("duplicate-request", "request_id", pl.col("\0repeat"), lambda row: (
-        f"{show(row['request_id'])} stands on an earlier row too; every request needs its own id."))  # fmt: skip
+    return Rule(
+        "duplicate-request",
+        "request_id",
+        pl.col("\0repeat"),
+        lambda row: (
+            f"{show(row['request_id'])} stands on an earlier row too; every request needs its own id."
+        ),
+    )
 
 
 def _scalar_not_finite(name: str) -> Rule:
@@ -106,13 +123,23 @@ def _first_repeat(values: list[Any]) -> Any:
 
 def _repeats(name: str, kind: str) -> Rule:
     when = pl.col(name).list.n_unique() != pl.col(name).list.len()
-    return Rule(kind, name, when, lambda row: (
-        f"holds {show(_first_repeat(row[name]))} more than once; an item may stand in a list only once."))  # fmt: skip
+    return Rule(
+        kind,
+        name,
+        when,
+        lambda row: (
+            f"holds {show(_first_repeat(row[name]))} more than once; an item may stand in a list only once."
+        ),
+    )
 
 
 def _candidate_rules(frame: pl.DataFrame) -> list[Rule]:
-    empty = Rule("empty-candidates", "candidates", pl.col("candidates").list.len() == 0,
-                 lambda row: "is an empty list; a request needs at least one candidate.")  # fmt: skip
+    empty = Rule(
+        "empty-candidates",
+        "candidates",
+        pl.col("candidates").list.len() == 0,
+        lambda row: "is an empty list; a request needs at least one candidate.",
+    )
     rules = [empty, _repeats("candidates", "duplicate-candidate")]
     return rules + [_length(name, "candidates") for name in _candidate_lists(frame)]
 
@@ -122,11 +149,17 @@ def _candidate_lists(frame: pl.DataFrame) -> list[str]:
 
 
 def _length(name: str, other: str) -> Rule:
-    """``name`` has one entry for each of ``other``; a null list counts as none, except that a null feature is missing."""
+    """``name`` has one entry for each of ``other``; where ``name`` is null, other rules speak."""
     size, wanted = pl.col(name).list.len(), pl.col(other).list.len().fill_null(0)
-    # A null list has a fault of its own (feedback, scores) or means that nothing is known (propensity, features).
-    return Rule("length", name, size != wanted, lambda row: (
-        f"has {len(row[name])} entries, but {other} has {len(row[other] or [])}; they must be aligned."))  # fmt: skip
+    # A null list is a fault of its own (feedback, scores) or says that nothing is known (the others).
+    return Rule(
+        "length",
+        name,
+        size != wanted,
+        lambda row: (
+            f"has {len(row[name])} entries, but {other} has {len(row[other] or [])}; they must be aligned."
+        ),
+    )
 
 
 def _exposed_rules(frame: pl.DataFrame) -> list[Rule]:
@@ -150,15 +183,27 @@ def _not_candidate() -> Rule:
 
 def _too_long() -> Rule:
     when = pl.col("exposed").list.len() > pl.col("candidates").list.len()
-    return Rule("too-long", "exposed", when, lambda row: (
-        f"has {len(row['exposed'])} items, but there are only {len(row['candidates'])} candidates; "
-        "a list is chosen from its candidates."))  # fmt: skip
+    return Rule(
+        "too-long",
+        "exposed",
+        when,
+        lambda row: (
+            f"has {len(row['exposed'])} items, but there are only {len(row['candidates'])} candidates; "
+            "a list is chosen from its candidates."
+        ),
+    )
 
 
 def _feedback_null(name: str) -> Rule:
     when = pl.col(name).is_null() & (pl.col("exposed").list.len() > 0)
-    return Rule("null", name, when, lambda row: (
-        f"is empty (null), but {len(row['exposed'])} items were exposed; write 0 where nothing happened."))  # fmt: skip
+    return Rule(
+        "null",
+        name,
+        when,
+        lambda row: (
+            f"is empty (null), but {len(row['exposed'])} items were exposed; write 0 where nothing happened."
+        ),
+    )
 
 
 def _number_rules(frame: pl.DataFrame) -> list[Rule]:
@@ -183,7 +228,8 @@ def _elements_not_finite(name: str, *, missing_allowed: bool) -> Rule:
 
     def say(row: Row) -> str:
         at = next(i for i, v in enumerate(row[name]) if _is_bad(v, missing_allowed))
-        return f"holds {'null' if row[name][at] is None else row[name][at]} at position {at}; allowed are {allowed}."
+        value = "null" if row[name][at] is None else row[name][at]
+        return f"holds {value} at position {at}; allowed are {allowed}."
 
     return Rule("not-finite", name, when, say)
 
@@ -194,13 +240,21 @@ def _is_bad(value: float | None, missing_allowed: bool) -> bool:
 
 
 def _infinite_context(name: str) -> Rule:
-    return Rule("not-finite", name, pl.col(name).is_infinite(), lambda row: (
-        f"is {row[name]}; allowed are finite numbers, and null for a missing one."))  # fmt: skip
+    return Rule(
+        "not-finite",
+        name,
+        pl.col(name).is_infinite(),
+        lambda row: f"is {row[name]}; allowed are finite numbers, and null for a missing one.",
+    )
 
 
 def _scores_null() -> Rule:
-    return Rule("null", "candidate_scores", pl.col("candidate_scores").is_null(), lambda row: (
-        "is empty (null); give every request its scores, or leave the column out."))  # fmt: skip
+    return Rule(
+        "null",
+        "candidate_scores",
+        pl.col("candidate_scores").is_null(),
+        lambda row: "is empty (null); give every request its scores, or leave the column out.",
+    )
 
 
 def _propensity_rules(frame: pl.DataFrame) -> list[Rule]:
@@ -217,10 +271,20 @@ def _propensity_list_rules(frame: pl.DataFrame) -> list[Rule]:
     bad = element.is_null() | ~element.is_finite()
     out = element.is_finite() & ((element <= 0) | (element > 1))
     rules = [
-        Rule("not-finite", "propensity", pl.col("propensity").list.eval(bad).list.any(),
-             lambda row: "holds a value that is no finite number; allowed is above 0 and at most 1."),
-        Rule("propensity", "propensity", pl.col("propensity").list.eval(out.fill_null(False)).list.any(),
-             lambda row: f"holds {next(p for p in row['propensity'] if p is not None and not 0 < p <= 1)}; "
-             "allowed is above 0 and at most 1."),
-    ]  # fmt: skip
+        Rule(
+            "not-finite",
+            "propensity",
+            pl.col("propensity").list.eval(bad).list.any(),
+            lambda row: "holds a value that is no finite number; allowed is above 0 and at most 1.",
+        ),
+        Rule(
+            "propensity",
+            "propensity",
+            pl.col("propensity").list.eval(out.fill_null(False)).list.any(),
+            lambda row: (
+                f"holds {next(p for p in row['propensity'] if p is not None and not 0 < p <= 1)}; "
+                "allowed is above 0 and at most 1."
+            ),
+        ),
+    ]
     return [*rules, _length("propensity", "exposed")] if "exposed" in frame.columns else rules

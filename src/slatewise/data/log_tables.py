@@ -1,4 +1,4 @@
-"""The tables beside the requests (users, items, interactions), and a source that holds all four, checked together."""
+"""The tables beside the requests (users, items, interactions), and a source of all four, checked."""
 
 from __future__ import annotations
 
@@ -87,8 +87,16 @@ def check_table(
     keys = KEYS[table]
     missing = [name for name in keys if name not in frame.columns]
     have = ", ".join(frame.columns) or "no columns"
-    faults = [Fault(row=None, column=name, kind="missing-column", table=table,
-                    message=f"{name} is missing. The table has: {have}.") for name in missing]  # fmt: skip
+    faults = [
+        Fault(
+            row=None,
+            column=name,
+            kind="missing-column",
+            table=table,
+            message=f"{name} is missing. The table has: {have}.",
+        )
+        for name in missing
+    ]
     columns: dict[str, pl.Series] = {}
     for name in frame.columns:
         try:
@@ -96,8 +104,16 @@ def check_table(
         except WrongType as wrong:
             allowed = ALLOWED[TIME if name == "timestamp" else ID if name in keys else SCALAR]
             message = f"{name} came as {wrong.came}; allowed is {allowed}."
-            faults.append(Fault(row=wrong.row, column=name, kind=wrong.kind, message=message,
-                                count=wrong.count, table=table))  # fmt: skip
+            faults.append(
+                Fault(
+                    row=wrong.row,
+                    column=name,
+                    kind=wrong.kind,
+                    message=message,
+                    count=wrong.count,
+                    table=table,
+                )
+            )
     canonical = pl.DataFrame(columns, height=frame.height)
     if table == "interactions":
         canonical, wrong_feedback = _feedback(canonical)
@@ -116,7 +132,9 @@ def _cast(column: pl.Series, keys: tuple[str, ...], ids: dict[str, pl.DataType])
     if column.dtype == wanted:
         return column
     same = column.cast(wanted, strict=False)
-    lost = (column.is_not_null() & (same.is_null() | (same.cast(pl.String) != column.cast(pl.String)))).arg_true()
+    lost = (
+        column.is_not_null() & (same.is_null() | (same.cast(pl.String) != column.cast(pl.String)))
+    ).arg_true()
     if len(lost):
         came = f"the string {column[int(lost[0])]!r} where requests has integers"
         raise WrongType(came, int(lost[0]), len(lost))
@@ -129,18 +147,32 @@ def _feedback(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Fault]]:
         frame = frame.with_columns(feedback=pl.lit(1.0))
     kept = [name for name in (*KEYS["interactions"], "feedback") if name in frame.columns]
     extra = [name for name in frame.columns if name not in kept]
-    faults = [Fault(row=None, column=name, kind="unknown-column", level="warning", table="interactions",
-                    message=f"{name} is not read; interactions has {', '.join(kept)}.") for name in extra]  # fmt: skip
+    faults = [
+        Fault(
+            row=None,
+            column=name,
+            kind="unknown-column",
+            level="warning",
+            table="interactions",
+            message=f"{name} is not read; interactions has {', '.join(kept)}.",
+        )
+        for name in extra
+    ]
     if frame.schema["feedback"] == pl.String:
         message = "feedback came as a string; allowed is a number."
-        faults.append(Fault(row=None, column="feedback", kind="wrong-type", message=message, table="interactions"))
+        faults.append(
+            Fault(row=None, column="feedback", kind="wrong-type", message=message, table="interactions")
+        )
         return frame.select(kept).drop("feedback"), faults
     return frame.select(kept).with_columns(pl.col("feedback").cast(pl.Float64)), faults
 
 
 def _rules(frame: pl.DataFrame, table: str) -> list[Rule]:
     have = [name for name in KEYS[table] if name in frame.columns]
-    rules = [Rule("null", name, pl.col(name).is_null(), lambda row: "is empty (null); every row needs one.") for name in have]
+    rules = [
+        Rule("null", name, pl.col(name).is_null(), lambda row: "is empty (null); every row needs one.")
+        for name in have
+    ]
     if table != "interactions" and have:
         rules.append(_duplicate(have[0]))
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
@@ -149,15 +181,22 @@ def _rules(frame: pl.DataFrame, table: str) -> list[Rule]:
 
 def _duplicate(key: str) -> Rule:
     when = pl.col(key).is_not_null() & pl.col(key).is_duplicated()
-    return Rule(f"duplicate-{key.removesuffix('_id')}", key, when, lambda row: (
-        f"{row[key]!r} has more than one row; allowed is one row an id."))  # fmt: skip
+    return Rule(
+        f"duplicate-{key.removesuffix('_id')}",
+        key,
+        when,
+        lambda row: f"{row[key]!r} has more than one row; allowed is one row an id.",
+    )
 
 
 def _not_finite(name: str, *, strict: bool) -> Rule:
     """Features may be missing (null or NaN); times and feedback of interactions may not."""
     column = pl.col(name)
-    when = column.is_null() | ~column.is_finite() if strict and name == "feedback" else (
-        column.is_not_null() & ~column.is_finite() if strict else column.is_infinite())  # fmt: skip
+    when = (
+        column.is_null() | ~column.is_finite()
+        if strict and name == "feedback"
+        else (column.is_not_null() & ~column.is_finite() if strict else column.is_infinite())
+    )
     rest = "." if strict else ", and null for a missing one."
     return Rule("not-finite", name, when, lambda row: f"is {row[name]}; allowed are finite numbers{rest}")
 

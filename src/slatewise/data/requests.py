@@ -171,7 +171,7 @@ def feedback_values(
 
 
 def list_propensity(requests: pl.DataFrame) -> NDArray[np.float32]:
-    """(n,) probability that the logger wrote the list, NaN where unknown; one number a position is multiplied."""
+    """(n,) probability that the logger wrote the list, NaN where unknown; a list of them is multiplied."""
     if "propensity" not in requests.columns:
         return np.full(requests.height, np.nan, np.float32)
     series = requests["propensity"]

@@ -41,9 +41,7 @@ class Schema(Frozen):
     item_categories: tuple[int, ...] = ()
     candidate_numeric: tuple[str, ...] = ()  # vary by request: retriever score and its geometry, prices …
     item_vector: int = 0  # width of the items' start vectors; 0 = none
-    trained_users: int = (
-        0  # indices from here on occur in no training request: read them as 0 (unknown); 0 = all occur
-    )
+    trained_users: int = 0  # indices from here on are in no training request: read them as 0; 0 = all are
     trained_items: int = 0
 
 
@@ -53,8 +51,8 @@ class Manifest(Frozen):
     ``target`` weighs the feedback kinds into one number: a list's value is the sum over positions of the
     weighted feedback. ``unexposed_is_negative`` says that the protocol labels candidates without feedback 0.
     ``counts`` says what was kept and what was left out, and why. ``source`` is the data set's and the
-    protocol's name and options, enough to prepare it again. ``truth`` is the name and options of the simulator that
-    knows the true value of a list, where there is one.
+    protocol's name and options, enough to prepare it again. ``truth`` is the name and options of the
+    simulator that knows the true value of a list, where there is one.
     """
 
     name: str
@@ -81,7 +79,6 @@ class Manifest(Frozen):
         kinds = [kind.name for kind in self.schema.feedback]
         for name in target:
             if name not in kinds:
-                raise DataError(
-                    f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{nearest(name, kinds)}"
-                )
+                hint = nearest(name, kinds)
+                raise DataError(f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{hint}")
         return msgspec.structs.replace(self, target=target)

@@ -70,14 +70,13 @@ def gumbel(shape: tuple[int, ...] | torch.Size, rng: torch.Generator, device: to
 def draw(logits_BGN: Tensor, rng: torch.Generator) -> Tensor:
     """One sample (B, G) of each row's softmax; a closed candidate is never drawn while another is open.
 
-    By the inverse of the cumulative distribution: one random number a list, where Gumbel noise takes N. A closed
-    candidate adds exactly nothing to the sum, and the number is strictly below the sum's end.
+    By the inverse of the cumulative distribution: one random number a list, where Gumbel noise takes N. A
+    closed candidate adds exactly nothing to the sum, and the number is strictly below the sum's end.
     """
     cumulative_BGN = logits_BGN.softmax(-1).cumsum(-1)
-    uniform_BG1 = torch.rand((*logits_BGN.shape[:-1], 1), device=rng.device, generator=rng).to(
-        logits_BGN.device
-    )
-    return torch.searchsorted(cumulative_BGN, uniform_BG1 * cumulative_BGN[..., -1:], right=True).squeeze(-1)
+    end_BG1 = cumulative_BGN[..., -1:]
+    uniform_BG1 = torch.rand(end_BG1.shape, device=rng.device, generator=rng).to(end_BG1.device)
+    return torch.searchsorted(cumulative_BGN, uniform_BG1 * end_BG1, right=True).squeeze(-1)
 
 
 def top_lists(score_BGN: Tensor, mask_BN: Tensor, length: int) -> Tensor:

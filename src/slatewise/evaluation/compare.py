@@ -13,6 +13,8 @@ from slatewise.errors import ConfigError
 from slatewise.evaluation.results import Evaluation, Values, clusters_of, mean_and_error
 from slatewise.rng import numpy_rng
 
+__all__ = ["Comparison", "clusters_of", "combine_seeds", "compare", "paired"]
+
 _BLOCK = 8_000_000  # resampled values held at once
 
 

@@ -33,7 +33,7 @@ class Curves:
     stages: dict[str, dict[str, Curve]]
 
     def with_prefix(self, prefix: str) -> dict[str, Curve]:
-        """Curves whose name starts with ``prefix`` (``reward/``, ``gap/``), of all stages, without the prefix."""
+        """Curves of all stages whose name starts with ``prefix`` (``reward/``, ``gap/``), without it."""
         return {
             name.removeprefix(prefix): curve
             for curves in self.stages.values()
@@ -54,7 +54,7 @@ def read_curves(run: Path, name: str | None = None) -> Curves:
     for path in [run / FILE, *sorted((run / "stages").glob(f"*/{FILE}"))]:
         for number, line in enumerate(_objects(path), 1):
             stage = str(line.get("stage", path.parent.name if path.parent != run else "run"))
-            step = line.get("step")
+            step = line.get("step", number)
             _add(stages.setdefault(stage, {}), line, int(step) if _is_number(step) else number)
     return Curves(name or run.name, {stage: curves for stage, curves in stages.items() if curves})
 

@@ -1,4 +1,4 @@
-"""Who takes part in an evaluation: policies of any make, each with its name and the table's row it belongs to."""
+"""Who takes part in an evaluation: policies of any make, each with a name and its row of the table."""
 
 from __future__ import annotations
 

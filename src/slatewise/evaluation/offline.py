@@ -40,7 +40,7 @@ class Config(Frozen):
     batch_size: int = 512
     limit: int | None = None
     latency: int = 40
-    ranked: int = 200
+    ranked: int = 100
 
     def check(self) -> None:
         """Refuse numbers that make no evaluation.

@@ -77,17 +77,21 @@ def _section(title: str, content: str) -> str:
 def _table(lines: Sequence[Line], columns: Sequence[str]) -> str:
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in ["policy", *map(label, columns), "ms"])
     body = "\n".join(_line(line, len(columns) + 2) for line in lines)
-    return f'<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return f'<div class="scroll"><table>\n{head}\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _line(line: Line, width: int) -> str:
     if not line.cells:
         return f'<tr class="kind"><td colspan="{width}">{escape(line.head)}</td></tr>'
-    cells = "".join(
-        f"<td>{f'<strong>{value}</strong>' if best else value}{f' <small>± {spread}</small>' if spread else ''}</td>"
-        for value, spread, best in line.cells
-    )
+    cells = "".join(f"<td>{_cell(*cell)}</td>" for cell in line.cells)
     return f'<tr class="{escape(line.kind)}"><td>{escape(line.head)}</td>{cells}</tr>'
+
+
+def _cell(value: str, spread: str, best: bool) -> str:
+    return (f"<strong>{value}</strong>" if best else value) + (
+        f" <small>± {spread}</small>" if spread else ""
+    )
 
 
 def _facts(meta: Mapping[str, str]) -> str:

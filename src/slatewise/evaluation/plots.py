@@ -47,7 +47,7 @@ STYLE: dict[str, Any] = {
 
 
 def metric_bars(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """One panel a metric: a bar a policy, with the 95 % interval of its mean; floors, rankers, ceilings in turn."""
+    """One panel a metric: a bar a policy, with its 95 % interval; floors, rankers, ceilings in turn."""
     shown = [column for column in columns if any(_defined(row.metrics.get(column)) for row in rows)]
     if not shown or not rows:
         return ""

@@ -17,7 +17,7 @@ from slatewise.data.prepared import PreparedData
 
 
 def made_by(data: PreparedData | None = None, **more: object) -> dict[str, str]:
-    """Facts for a report's box: command, commit, machine, versions, the data's counts, and ``more`` of the caller's."""
+    """Facts for a report's box: command, commit, machine, versions, the data's counts, and ``more``."""
     facts = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "slatewise": slatewise.__version__ + (f", commit {commit}" if (commit := source_commit()) else ""),
@@ -49,7 +49,7 @@ def _processor() -> str:
 
 
 def source_commit() -> str | None:
-    """Commit of the working tree that slatewise is imported from, with ``+`` if it has changes; None elsewhere."""
+    """Commit of the working tree that slatewise runs from, with ``+`` if it has changes; None elsewhere."""
     here = Path(slatewise.__file__ or ".").resolve()
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None  # installed, perhaps inside a repository of something else

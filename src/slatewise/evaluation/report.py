@@ -20,8 +20,8 @@ KINDS = {
     "ceiling": "Ceilings: they know the answer",
 }
 NOTE = (
-    "± is the standard deviation over seeds where there are several, else half the 95 % interval of the mean over "
-    "requests (requests of one user count as dependent). Bold is the best ranker of a column."
+    "± is the standard deviation over seeds where there are several, else half the 95 % interval of the mean "
+    "over requests (requests of one user count as dependent). Bold is the best ranker of a column."
 )
 F1_NOTE = "F1 comes from mean precision and mean recall."
 
@@ -36,7 +36,7 @@ def write_report(
     meta: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.md``, ``report.json`` and ``report.html`` into ``folder`` (made if needed), each whole or not.
+    """Write ``report.md``, ``report.json`` and ``report.html`` into ``folder``, each whole or not at all.
 
     Args:
         rows: a row a policy; floors, rankers and ceilings are set apart by ``kind``.

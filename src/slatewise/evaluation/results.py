@@ -14,7 +14,7 @@ from scipy import stats
 
 from slatewise.config import Frozen
 from slatewise.errors import ConfigError, DataError
-from slatewise.names import nearest
+from slatewise.names import nearest, public_name
 
 Values = NDArray[np.float64]
 
@@ -90,6 +90,7 @@ class Evaluation:
         Raises:
             ConfigError: there is no such policy or metric; names what there is.
         """
+        metric = public_name(metric)
         if policy not in self.values:
             raise ConfigError(f"there is no policy '{policy}'.{_there(policy, list(self.values))}")
         if metric not in self.values[policy]:

@@ -27,7 +27,7 @@ class TrueValues:
     v) / (v* - mean of all lists), 0 = best, 1 = random.
     """
 
-    def __init__(self, truth: Truth, split: str, ranked: int = 200) -> None:
+    def __init__(self, truth: Truth, split: str, ranked: int = 100) -> None:
         self._truth, self._split, self._left = truth, split, ranked
 
     def measure(self, batch: ListBatch, rankings: dict[str, Ranking]) -> dict[str, Columns]:
@@ -35,7 +35,7 @@ class TrueValues:
         value_PB = {name: self._truth.of_ranking(batch, ranking) for name, ranking in rankings.items()}
         best_B = self._truth.optimum(batch, self._split).value_B.cpu()
         columns = {
-            name: {"true-value": value_B, "oracle-share": value_B / best_B, "regret": best_B - value_B}
+            name: {"true-value": value_B, "oracle-share": value_B / best_B, "regret": _left(best_B, value_B)}
             for name, value_B in value_PB.items()
         }
         ranks = self._ranks(batch, value_PB, best_B)
@@ -54,7 +54,13 @@ class TrueValues:
         spread_M = (best_B[:first] - standing.mean_B.cpu()).clamp(min=1e-12)
         for place, name in enumerate(value_PB):
             columns[name]["true-rank"][:first] = standing.rank_BM[:, place].double().cpu()
-            columns[name]["regret-share"][:first] = (best_B[:first] - value_MP[:, place]) / spread_M
+            columns[name]["regret-share"][:first] = _left(best_B[:first], value_MP[:, place]) / spread_M
             for metric, share in TOPS.items():
                 columns[name][metric][:first] = standing.in_top(share)[:, place].cpu()
         return columns
+
+
+def _left(best_B: Tensor, value_B: Tensor) -> Tensor:
+    """What is missing to the optimum, with rounding of the last digits taken as none."""
+    left_B = best_B - value_B
+    return torch.where(left_B.abs() < 1e-9, torch.zeros_like(left_B), left_B)

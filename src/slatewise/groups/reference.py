@@ -74,8 +74,8 @@ def describe(group: Group, weight_BG: Tensor, keep_B: Tensor) -> dict[str, Tenso
     ``reward``, ``best`` and ``gap`` are means over requests of the distinct lists' mean, of the best and of
     the spread (units of feedback); ``duplicates`` and ``dropped`` are shares of lists and of groups. For each
     source s: ``reward/s`` is the mean reward of its lists; ``gap/s`` is by how much the spread shrinks
-    without them (0 where another source wrote the same lists); ``weight/s`` is the share of the reference policy that
-    they hold in the kept groups (a list that several sources wrote counts for the first).
+    without them (0 where another source wrote the same lists); ``weight/s`` is the share of the reference
+    policy that they hold in the kept groups (a list that several sources wrote counts for the first).
     """
     value_BG, mask_BG = group.value_BG, group.mask_BG
     gap_B = spread(value_BG, torch.ones_like(mask_BG))

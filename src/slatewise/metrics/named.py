@@ -36,7 +36,8 @@ class Metric:
     def parts(self) -> tuple[Metric, ...]:
         """The metrics whose means give a table's value (F1: precision, recall); empty for plain means."""
         names: tuple[str, ...] = getattr(self.module, "PARTS", ())
-        at = f"@{self.config.at}" if self.config.at else ""
+        places = getattr(self.config, "at", None)
+        at = f"@{places}" if places else ""
         return tuple(parse(name + at) for name in names)
 
     def pool(self, *means: Tensor) -> Tensor:

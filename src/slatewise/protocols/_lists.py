@@ -71,7 +71,6 @@ def assemble(
     """
     popularity = pl.DataFrame({"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())})
     vectors = pl.DataFrame({"item_id": chunks.item_ids, "vector": _rows(item_vectors_ID)})
-    split = np.bincount(chunks.split_R, minlength=len(SPLITS))
     return Lists(
         requests=requests,
         users=_of(log.users, chunks.user_ids.to_frame("user_id")),
@@ -82,7 +81,7 @@ def assemble(
         history=history,
         target={"click": 1.0},
         unexposed_is_negative=unexposed_is_negative,
-        counts=log.counts | chunks.counts | {f"lists in {SPLITS[i]}": int(split[i]) for i in range(len(SPLITS))},
+        counts=log.counts | chunks.counts,
         truth=log.truth,
     )
 

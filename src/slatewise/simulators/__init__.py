@@ -17,7 +17,7 @@ def build_truth(truth: dict[str, Any]) -> Store:
     """The simulator that a prepared data set's manifest names.
 
     Args:
-        truth: ``Manifest.truth``: ``simulator`` (its public name) and every option of that simulator's ``Config``.
+        truth: ``Manifest.truth``: ``simulator`` (its public name) and any options of its ``Config``.
 
     Raises:
         ConfigError: no ``simulator``, an unknown one, or an option it has not.

@@ -1,10 +1,10 @@
 """The best list of each request, exactly: branch and bound over prefixes, many requests at once.
 
-A beam with local search gives a list that is the best or close to it; the rest is to prove or beat it. A
-beginning is dropped when even an optimistic ending cannot beat the best list known. That ending lets
-each free item have its best case at each remaining position (no fatigue from items to come, a lift if any free
-item could give one, the dearest free items before it), and bounds the best assignment of items to the R
-remaining positions by its Lagrangian dual: for any prices λ,
+A beam with local search gives a list that is the best or close to it; the rest is to prove or beat it.
+A beginning is dropped when even an optimistic ending cannot beat the best list known. That ending lets each
+free item have its best case at each remaining position (no fatigue from items to come, a lift if any free one
+could give it, the dearest free items before it), and bounds the best assignment of items to the R remaining
+positions by its Lagrangian dual: for any prices λ,
 
     Σ_t v(i_t, t) <= Σ_t λ_t + the sum of the R largest, over items i, of max_t (v(i, t) − λ_t).
 
@@ -84,7 +84,7 @@ def _optimistic_gains(response: Response, nodes: Prefixes, length: int) -> Tenso
     logit_MNR = (
         (response.base_BN[row][..., None] + response.position * (t + ahead_R))
         - response.fatigue_B[row][:, None, None] * nodes.tired_MN[..., None] * response.decay**ahead_R
-        + response.complement * lifted_MNR
+        + response.complement * lifted_MNR.to(price_MN.dtype)
         + response.contrast_B[row][:, None, None] * contrast_MNR
     )
     return torch.sigmoid(logit_MNR) * response.weight_BN[row][..., None]

@@ -61,7 +61,7 @@ def next_gains(response: Response, prefixes: Prefixes) -> Tensor:
     row, t = prefixes.request_M, prefixes.length
     logit = _rows(response.base_BN, row) + response.position * t
     logit = logit - _rows(response.fatigue_B, row)[:, None] * prefixes.tired_MN
-    logit = logit + response.complement * prefixes.lifted_MN
+    logit = logit + response.complement * prefixes.lifted_MN.to(logit.dtype)
     if t:
         against_MN = (prefixes.price_M / t)[:, None] - _rows(response.log_price_BN, row)
         logit = logit + _rows(response.contrast_B, row)[:, None] * torch.tanh(against_MN)

@@ -77,7 +77,7 @@ class Response:
             base
             + place_L
             - self.fatigue_B[:, None, None] * tired_BGL
-            + self.complement * lifted_BGL
+            + self.complement * lifted_BGL.to(base.dtype)  # a bool would make it float32
             + self.contrast_B[:, None, None] * contrast_BGL
         )
         return torch.sigmoid(logit_BGL)

@@ -47,7 +47,7 @@ def references(
     store = Store(config)
     drawn = store.requests(requests, child_seed(seed, "reference"))
     values = _values(store, drawn, seed, kind)
-    best_B = store.optimum(drawn.user_B, drawn.item_BN, kind=kind)[1]
+    best_B = values["optimum"][:, 0]
     among = store.standing(
         drawn.user_B,
         drawn.item_BN,
@@ -75,7 +75,12 @@ def references(
 
 def shares(config: Config | None = None, requests: int = 300, *, seed: int = 0) -> dict[str, float]:
     """Mean expected clicks of each policy in % of the optimum."""
-    return {row.policy: row.share for row in references(config, requests, seed=seed)[0]}
+    store = Store(config)
+    values = _values(store, store.requests(requests, child_seed(seed, "reference")), seed, "click")
+    return {
+        name: float(100 * (value_BG.mean(dim=1) / values["optimum"][:, 0]).mean())
+        for name, value_BG in values.items()
+    }
 
 
 def _values(store: Store, drawn: Requests, seed: int, kind: Target) -> dict[str, Tensor]:

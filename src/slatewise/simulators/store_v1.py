@@ -1,9 +1,9 @@
 """``store-v1``: a simulated store whose response to any list is known in closed form.
 
 List effects are what a reranker is for, and a public log never tells how large they are. Here a click
-depends on the user's affinity, the position, and the items above: fatigue by category, complements and price contrast.
-Conversion and value follow a click. No code here is shared with a reward model. Formulas and measured figures
-stand in ``docs/store.md``.
+depends on the user's affinity, the position, and the items above: fatigue by category, complements and price
+contrast. Conversion and value follow a click. No code here is shared with a reward model. Formulas and
+measured figures stand in ``docs/store.md``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The user's own logs: requests in the log schema (``docs/log-schema.md``), as Parquet, CSV or JSON lines.
 
-``source`` is a file of requests, or a folder with ``requests.*`` and, where there are any, ``users.*``, ``items.*`` (an id and
-its features) and ``interactions.*`` (``user_id, item_id, timestamp`` and optionally ``feedback``, for the users' history).
+``source`` is a file of requests, or a folder with ``requests.*`` and, where there are any, ``users.*``,
+``items.*`` (an id and its features) and ``interactions.*`` (``user_id, item_id, timestamp`` and optionally
+``feedback``, for the users' history).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def load(config: Config, source: Path | None) -> Log:
         ConfigError: ``feedback`` names a kind that the requests do not have.
     """
     if source is None:
-        raise DataError("the data set 'parquet' needs --source: a file of requests, or a folder with requests.parquet.")
+        raise DataError(
+            "the data set 'parquet' needs --source: a file of requests, or a folder with requests.parquet."
+        )
     read = read_source(source, examples=1)
     if errors(read.faults):
         raise DataError(summary(read.faults, str(source)))
@@ -49,7 +52,9 @@ def _select(requests: pl.DataFrame, kinds: tuple[str, ...]) -> pl.DataFrame:
     have = [name.removeprefix("feedback_") for name in feedback_columns(requests)]
     for kind in kinds:
         if kind not in have:
-            raise ConfigError(f"there is no feedback '{kind}'; the requests have: {', '.join(have)}.{nearest(kind, have)}")
+            raise ConfigError(
+                f"there is no feedback '{kind}'; the requests have: {', '.join(have)}.{nearest(kind, have)}"
+            )
     return requests.drop(f"feedback_{name}" for name in have if kinds and name not in kinds)
 
 

@@ -1,0 +1,122 @@
+"""``slatewise evaluate``: rankers beside every floor and ceiling that their data allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from slatewise.data.prepared import PreparedData
+    from slatewise.evaluation.results import Evaluation
+    from slatewise.ranker import Ranker
+
+
+def command(
+    data: Annotated[Path, typer.Option(help="The prepared data that the runs were trained on.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; none: floors and ceilings only.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="e.g. ndcg@6; repeat; default: the data's own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for report.html, .md, .json and values.arrow.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many requests, spread over the split.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Requests ranked at once.")] = 512,
+    latency: Annotated[int, typer.Option(help="Requests timed one by one on one thread; 0: none.")] = 40,
+    device: Annotated[str, typer.Option(help="Where the rankers run, e.g. cpu or cuda.")] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
+) -> None:
+    """Grade runs on a split, beside floors (random, retriever …) and ceilings (oracle, optimum …).
+
+    Runs of one method and config are seeds of one row.
+    """
+    import msgspec
+
+    from slatewise.cli._runs import Bar, open_all
+    from slatewise.evaluation.offline import Config, evaluate
+    from slatewise.evaluation.policies import floors_and_ceilings
+    from slatewise.evaluation.truth import Truth
+
+    prepared, rankers = open_all(data, runs or [], device)
+    truth = Truth(prepared) if prepared.manifest.truth is not None else None
+    config = Config(batch_size=batch_size, limit=limit, latency=latency)
+    with Bar(quiet=json) as step:
+        policies: list[Any] = [*floors_and_ceilings(prepared, split, truth=truth), *rankers]
+        found = evaluate(policies, prepared, split, metrics=metric, config=config, truth=truth, progress=step)
+    if out is not None:
+        _report(out, found, prepared, rankers, runs or [])
+    if json:
+        about = found.about
+        facts = {"data": about.data, "protocol": about.protocol, "split": split, "rows": found.table()}
+        print(msgspec.json.encode(facts).decode())
+    else:
+        _print(found)
+        if out is not None:
+            print(f"report: {out / 'report.html'}")
+
+
+def _report(
+    out: Path, found: Evaluation, data: PreparedData, rankers: list[Ranker], runs: list[Path]
+) -> None:
+    from slatewise.evaluation.curves import read_curves
+    from slatewise.evaluation.provenance import made_by
+    from slatewise.evaluation.report import write_report
+
+    seeds = ", ".join(f"{run.name} {ranker.card.seed}" for run, ranker in zip(runs, rankers, strict=True))
+    about = found.about
+    title = f"{about.data} under {about.protocol}: {len(found.request):,} {about.split} requests"
+    curves = [read_curves(run) for run in runs]
+    meta = made_by(
+        data, seeds=seeds or "no runs", requests=f"{len(found.request):,}", target=data.manifest.target
+    )
+    write_report(out, title=title, rows=found.table(), columns=about.metrics, curves=curves, meta=meta)
+    found.save(out / "values.arrow")
+
+
+def _print(found: Evaluation) -> None:
+    """The table on the terminal, cut into several where it is too wide."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from slatewise.evaluation.report import table
+    from slatewise.evaluation.words import label
+
+    about, console = found.about, Console()
+    lines = table(found.table(), about.metrics)
+    heads = [*map(label, about.metrics), "ms"]
+    written = [
+        [value + (f" ±{spread}" if spread else "") for value, spread, _ in line.cells] for line in lines
+    ]
+    widths = [
+        max(len(row[place]) for row in [heads, *filter(None, written)]) + 3 for place in range(len(heads))
+    ]
+    first = max(len(line.head) for line in lines if line.cells) + 4
+    for columns in _blocks(widths, console.width - first):
+        shown = Table(title=f"{about.data}, {about.protocol}, {about.split}: {len(found.request):,} requests")
+        shown.add_column("policy", no_wrap=True)
+        for place in columns:
+            shown.add_column(heads[place], justify="right", no_wrap=True)
+        for line, cells in zip(lines, written, strict=True):
+            if cells:
+                style = "bold" if line.kind == "ranker" else "dim"
+                shown.add_row(line.head, *[cells[place] for place in columns], style=style)
+            else:
+                shown.add_section()
+        console.print(shown)
+
+
+def _blocks(widths: list[int], room: int) -> list[list[int]]:
+    """Columns in order, as many to a block as fit into ``room``, at least one."""
+    blocks: list[list[int]] = [[]]
+    for place, width in enumerate(widths):
+        if blocks[-1] and sum(widths[p] for p in blocks[-1]) + width > room:
+            blocks.append([])
+        blocks[-1].append(place)
+    return blocks
