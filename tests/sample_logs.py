@@ -9,7 +9,7 @@ import polars as pl
 def random_requests(
     count: int = 200, *, users: int = 12, items: int = 40, seed: int = 0, strings: bool = False
 ) -> pl.DataFrame:
-    """Requests with 2 to 9 candidates, scores, a price, up to 4 exposed items, clicks and watch times, and context."""
+    """Requests with 2 to 9 candidates, scores, a price, up to 4 exposed items, feedback, context."""
     rng = np.random.default_rng(seed)
     name = (lambda i: f"i{i}") if strings else int
     offered = [rng.choice(items, rng.integers(2, 10), replace=False) for _ in range(count)]

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["compare", "evaluate", "fit", "load_data", "prepare", "train"]
 
 
-def prepare(dataset: str, out: Path | str, *, source: Path | str | None = None, protocol: str | None = None,
-            seed: int = 0, dataset_options: dict[str, Any] | None = None,
-            protocol_options: dict[str, Any] | None = None) -> PreparedData:
+def prepare(
+    dataset: str,
+    out: Path | str,
+    *,
+    source: Path | str | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+    dataset_options: dict[str, Any] | None = None,
+    protocol_options: dict[str, Any] | None = None,
+) -> PreparedData:
     """Prepare a data set under a protocol and open it; see ``slatewise prepare``.
 
     Raises:
@@ -28,8 +35,15 @@ def prepare(dataset: str, out: Path | str, *, source: Path | str | None = None, 
     """
     from slatewise.protocols.prepare import prepare as prepare_data
 
-    prepare_data(dataset, protocol, Path(source) if source else None, Path(out), seed=seed,
-                 dataset_options=dataset_options or {}, protocol_options=protocol_options or {})
+    prepare_data(
+        dataset,
+        protocol,
+        Path(source) if source else None,
+        Path(out),
+        seed=seed,
+        dataset_options=dataset_options or {},
+        protocol_options=protocol_options or {},
+    )
     return load_data(out)
 
 
@@ -58,13 +72,20 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
     import slatewise
     from slatewise.methods import fit_method
 
-    facts = RunFacts(method=method, options=to_plain(options), data=data.manifest.fingerprint, seed=run.seed,
-                     version=slatewise.__version__)
+    facts = RunFacts(
+        method=method,
+        options=to_plain(options),
+        data=data.manifest.fingerprint,
+        seed=run.seed,
+        version=slatewise.__version__,
+    )
     config = run.path / "config.json"
     if config.exists():
         before = msgspec.json.decode(config.read_bytes(), type=RunFacts)
         if before.identity() != facts.identity():
-            raise RunError(f"{run.path} holds a run of another method, config, data set or seed; name another folder.")
+            raise RunError(
+                f"{run.path} holds a run of another method, config, data set or seed; name another folder."
+            )
     else:
         run.path.mkdir(parents=True, exist_ok=True)
         config.write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
@@ -76,7 +97,9 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
     return ranker
 
 
-def fit(method: str, data: PreparedData, *, out: Path | str, seed: int = 0, resume: bool = False, **options: Any) -> Ranker:
+def fit(
+    method: str, data: PreparedData, *, out: Path | str, seed: int = 0, resume: bool = False, **options: Any
+) -> Ranker:
     """Train ``method`` on prepared data into the folder ``out`` and return its ranker.
 
     Args:
@@ -92,8 +115,14 @@ def fit(method: str, data: PreparedData, *, out: Path | str, seed: int = 0, resu
     return train(method, options, data, open_run(Path(out), seed=seed, resume=resume))
 
 
-def evaluate(rankers: Sequence[Ranker], data: PreparedData, *, split: str = "test", metrics: Sequence[str] | None = None,
-             limit: int | None = None) -> Evaluation:
+def evaluate(
+    rankers: Sequence[Ranker],
+    data: PreparedData,
+    *,
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Evaluation:
     """Evaluate rankers beside every floor and ceiling of the data; see ``slatewise evaluate``."""
     from slatewise.evaluation.offline import Config
     from slatewise.evaluation.offline import evaluate as evaluate_policies

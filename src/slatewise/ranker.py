@@ -76,7 +76,9 @@ class Ranker:
         """
         length = self.length if length is None else length
         if not 1 <= length <= self.length:
-            raise ConfigError(f"length is {length}, but this ranker writes lists of 1 to {self.length} items.")
+            raise ConfigError(
+                f"length is {length}, but this ranker writes lists of 1 to {self.length} items."
+            )
         device = next(self.policy.parameters()).device
         return self.policy.rank(batch.to(device), length)
 
@@ -114,12 +116,16 @@ class Ranker:
         ids = frame["candidates"].dtype.inner if isinstance(frame["candidates"].dtype, pl.List) else pl.String
         if ranking is None:
             empty = {"request_id": frame["request_id"], "position": [], "item_id": [], "score": []}
-            return pl.DataFrame(empty, schema_overrides={"position": pl.Int32, "item_id": ids, "score": pl.Float32})
+            return pl.DataFrame(
+                empty, schema_overrides={"position": pl.Int32, "item_id": ids, "score": pl.Float32}
+            )
         order, mask = ranking.order_BL.cpu(), ranking.mask_BL.cpu()
         score = ranking.score_BN.cpu().gather(1, order)
         row, place = mask.nonzero(as_tuple=True)
         flat = frame.select(pl.col("candidates").explode())["candidates"]
-        offset = torch.from_numpy(frame["candidates"].list.len().cum_sum().shift(1, fill_value=0).to_numpy().copy()).long()
+        offset = torch.from_numpy(
+            frame["candidates"].list.len().cum_sum().shift(1, fill_value=0).to_numpy().copy()
+        ).long()
         chosen = (offset[row] + order[row, place]).numpy()
         return pl.DataFrame(
             {
@@ -155,7 +161,9 @@ class Ranker:
         path = Path(path)
         folder = path / "ranker" if (path / "ranker").is_dir() else path
         if not (folder / "ranker.json").exists():
-            raise RunError(f"{path} is not a run or ranker folder (no ranker.json); train one with `slatewise train`.")
+            raise RunError(
+                f"{path} is not a run or ranker folder (no ranker.json); train one with `slatewise train`."
+            )
         try:
             card = msgspec.json.decode((folder / "ranker.json").read_bytes(), type=Card)
         except msgspec.DecodeError as error:
@@ -165,8 +173,12 @@ class Ranker:
         try:
             policy.load_state_dict(weights)
         except RuntimeError:
-            raise RunError(f"{folder / 'model.safetensors'} does not fit the config beside it; train the ranker again.") from None
-        ranker = Ranker(policy.to(device).eval(), FeatureTransform.load(folder / "transform"), card, path=path)
+            raise RunError(
+                f"{folder / 'model.safetensors'} does not fit the config beside it; train the ranker again."
+            ) from None
+        ranker = Ranker(
+            policy.to(device).eval(), FeatureTransform.load(folder / "transform"), card, path=path
+        )
         if (folder / "golden.json").exists():
             ranker._check_golden(folder)
         return ranker
@@ -183,11 +195,19 @@ class Ranker:
 
 def make_policy(name: str, options: dict[str, Any], manifest: Manifest) -> Policy:
     """The policy plug-in ``name`` with plain options, weights random."""
-    return build_policy(name, build_config(plugin("policies", name).Config, options, where=f"policy '{name}'"), manifest)
+    return build_policy(
+        name, build_config(plugin("policies", name).Config, options, where=f"policy '{name}'"), manifest
+    )
 
 
 def make_ranker(
-    method: str, config: object, policy: str, policy_config: object, parts: dict[str, torch.nn.Module], data: PreparedData, seed: int
+    method: str,
+    config: object,
+    policy: str,
+    policy_config: object,
+    parts: dict[str, torch.nn.Module],
+    data: PreparedData,
+    seed: int,
 ) -> Ranker:
     """A ranker from trained parts: ``parts`` names submodules of the policy and gives their trained counterparts."""
     plain = to_plain(policy_config)

@@ -77,7 +77,9 @@ class Expected(Frozen):
 
     def holds(self, value: float) -> bool:
         """True inside the bounds."""
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
 
 
 class Gap(Frozen):
@@ -123,7 +125,9 @@ class Recipe(Frozen):
         """
         if name not in self.rows:
             names = list(self.rows)
-            raise ConfigError(f"the recipe has no row '{name}'.{nearest(name, names)} Allowed: {', '.join(names)}.")
+            raise ConfigError(
+                f"the recipe has no row '{name}'.{nearest(name, names)} Allowed: {', '.join(names)}."
+            )
         row = self.rows[name]
         method, options = self.row(row.like) if row.like else (row.method, {})
         method = row.method or method
@@ -135,7 +139,11 @@ class Recipe(Frozen):
         """The shared settings that this method's Config has a place for."""
         fields = {field.name for field in msgspec.structs.fields(plugin("methods", method).Config)}
         scorers = self.shared.get("scorers", {})
-        offered = {"reward": self.shared.get("reward"), "scorers": scorers or None, "scorer": scorers.get(method)}
+        offered = {
+            "reward": self.shared.get("reward"),
+            "scorers": scorers or None,
+            "scorer": scorers.get(method),
+        }
         return {key: value for key, value in offered.items() if key in fields and value is not None}
 
 
@@ -154,5 +162,7 @@ def read_recipe(path: Path) -> Recipe:
     for entry in (*recipe.expected, *recipe.gaps):
         for row in (entry.row,) if isinstance(entry, Expected) else (entry.better, entry.worse):
             if row not in recipe.rows and row != "optimum":
-                raise ConfigError(f"{path} names row '{row}', which it has not.{nearest(row, list(recipe.rows))}")
+                raise ConfigError(
+                    f"{path} names row '{row}', which it has not.{nearest(row, list(recipe.rows))}"
+                )
     return recipe

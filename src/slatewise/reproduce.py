@@ -176,7 +176,12 @@ def _evaluate(recipe: Recipe, data: PreparedData, out: Path, seeds: Sequence[int
             entrants.append(Entrant(name, ranker.rank_batch, row, paper=recipe.paper.get(row)))
     threads = torch.get_num_threads()
     try:
-        return evaluate(entrants, data, metrics=recipe.metrics or None, config=EvaluationConfig(limit=recipe.limit or None))
+        return evaluate(
+            entrants,
+            data,
+            metrics=recipe.metrics or None,
+            config=EvaluationConfig(limit=recipe.limit or None),
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -217,4 +222,6 @@ def _check(entry: Expected, rows: list[Row], evaluation: Evaluation, seeds: int)
         found = paired(a, b, clusters=clusters_of(evaluation.user))
         parts.append(f"above {entry.above} ({found.mean_b:.4g}; p = {found.p_t:.2g})")
         passed = passed and found.difference > 0 and found.p_t < 0.05
-    return Check(sentence=f"{entry.row}: {entry.metric} {value:.4f}, expected {' and '.join(parts)}", passed=passed)
+    return Check(
+        sentence=f"{entry.row}: {entry.metric} {value:.4f}, expected {' and '.join(parts)}", passed=passed
+    )

@@ -70,7 +70,9 @@ class Ranking:
 
 def full_order_scores(order_BL: Tensor, mask_BL: Tensor, rest_BN: Tensor, mask_BN: Tensor) -> Tensor:
     """Scores that put the list first, in its order, then all other candidates by ``rest_BN``; unreal ones at -inf."""
-    rank_BN = rest_BN.masked_fill(~mask_BN, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank_BN = (
+        rest_BN.masked_fill(~mask_BN, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    )
     score_BN = -rank_BN.to(torch.float32)
     place_L = torch.arange(order_BL.shape[1], 0, -1, device=order_BL.device, dtype=torch.float32)
     top_BL = torch.where(mask_BL, place_L.expand_as(order_BL), torch.zeros((), device=order_BL.device))

@@ -1,7 +1,7 @@
 """A floor: how often a candidate stood close to the last items of the history, in training.
 
-On MovieLens people rated page after page of one film list, so this one-liner tells shown from drawn items with AUC
-0.80 on ``matched-v1``; no sampling of negatives removes it, and every table there prints it.
+On MovieLens people rated page after page of one film list, so this one-liner tells shown from drawn items
+with AUC 0.80 on ``matched-v1``; no sampling of negatives removes it, and every table there prints it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Cooccurrence:
 
 
 def fit(split: Split, last: int = 3) -> Cooccurrence:
-    """Count on the training split: a list is its exposed items and as many items of the history just before it."""
+    """Count on the training split: a list is its exposed items and as many of the history just before it."""
     lists = []
     for start in range(0, len(split), CHUNK):
         batch = split.batch(slice(start, start + CHUNK))

@@ -1,8 +1,9 @@
 """A floor: what the shape of a request's retriever scores gives away, without knowing any item or user.
 
-Where candidates come from different sources (shown, retrieved, drawn), the scores alone may tell them apart: on
-``goalrank-v1`` these trees reach what the paper's best model does. A ranker that is not above this row has shown
-nothing. Gradient-boosted trees on the score, its standing and its gaps to the neighbours in the sorted request.
+Where candidates come from different sources (shown, retrieved, drawn), the scores alone may tell them apart:
+on ``goalrank-v1`` these trees reach what the paper's best model does. A ranker that is not above this row has
+shown nothing. Gradient-boosted trees on the score, its standing and its gaps to the neighbours in the sorted
+request.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Geometry:
     columns: list[int]
 
     def score(self, batch: ListBatch) -> Tensor:
-        """(B, N) probability that the candidate gets feedback, from its score's geometry; -inf where unreal."""
+        """(B, N) probability that the candidate gets feedback, by its score's geometry; -inf where unreal."""
         features = batch.candidate_numeric_BNF[..., self.columns]
         score_BN = torch.full(batch.mask_BN.shape, -torch.inf, device=batch.mask_BN.device)
         rows = features[batch.mask_BN].cpu().numpy()
@@ -44,7 +45,7 @@ class Geometry:
 
 
 def score_columns(split: Split) -> list[int]:
-    """Places of the retriever score's features in ``Schema.candidate_numeric``; empty if the data has no scores."""
+    """Places of the score's features in ``Schema.candidate_numeric``; none if the data has no scores."""
     names = split.schema.candidate_numeric
     return [place for place, name in enumerate(names) if name == "score" or name.startswith("score_")]
 
@@ -54,8 +55,8 @@ def fit(split: Split, weights: list[float], seed: int = 0) -> Geometry:
 
     Args:
         split: requests to learn from; at most 5,000 of them are used, chosen by ``seed``.
-        weights: one number a feedback kind (:meth:`~slatewise.data.schema.Manifest.target_weights`); a candidate with
-            weighted feedback above 0 is a positive.
+        weights: one number a feedback kind (:meth:`~slatewise.data.schema.Manifest.target_weights`); a
+            candidate with weighted feedback above 0 is a positive.
         seed: of the choice and of the trees.
 
     Raises:
@@ -68,7 +69,9 @@ def fit(split: Split, weights: list[float], seed: int = 0) -> Geometry:
     rows = np.sort(numpy_rng(seed, "geometry").choice(len(split), number, replace=False))
     features, label = _examples(split.batch(rows), columns, weights)
     if label.all() or not label.any():
-        raise DataError("score geometry needs candidates with and without feedback, but all labels are the same.")
+        raise DataError(
+            "score geometry needs candidates with and without feedback, but all labels are the same."
+        )
     trees = HistGradientBoostingClassifier(
         max_iter=80, early_stopping=False, random_state=child_seed(seed, "trees") % 2**31
     )

@@ -1,10 +1,10 @@
 """Candidates by matrix factorisation for implicit feedback, cross-fitted.
 
-Alternating least squares (Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM
-2008) on who interacted with what. Scores of pairs that a fit has seen are near 1, scores of the same user's later
-items are near 0; a ranker trained on such scores learns to trust what will be missing in test. So a training
-request is scored by a fit that did not see it (cross-fitting over folds of lists), all others by the fit on all
-training lists. The same seed gives the same bits: one thread, one BLAS thread.
+Alternating least squares (Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets",
+ICDM 2008) on who interacted with what. Scores of pairs that a fit has seen are near 1, scores of the same
+user's later items are near 0; a ranker trained on such scores learns to trust what will be missing in test.
+So a training request is scored by a fit that did not see it (cross-fitting over folds of lists), all others
+by the fit on all training lists. The same seed gives the same bits: one thread, one BLAS thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Config(Frozen):
     """Options of the factorisation.
 
     ``alpha`` is the confidence in a logged pair, beside 1 for every other pair (Hu et al.'s c_ui).
-    ``fit``: ``cross_fit`` (over ``folds``) or ``in_sample``, where training lists are scored by a fit that saw them.
+    ``fit``: ``cross_fit`` (over ``folds``) or ``in_sample``, where training lists are scored by a fit that
+    saw them.
     """
 
     factors: int = 64
@@ -53,7 +54,10 @@ def retrieve(config: Config, interactions: Interactions, requests: Requests, k: 
 
 
 def fit(config: Config, interactions: Interactions, requests: Requests, seed: int) -> Fits:
-    """Fit one factorisation per fold, and one on all interactions; its item factors, scaled to mean square 1."""
+    """Fit one factorisation per fold, and one on all interactions.
+
+    The item vectors are the last one's item factors, scaled to mean square 1.
+    """
     folds = config.folds if config.fit == "cross_fit" else 0
     fit_R = assign_fits(requests, folds, seed)
     factors = [_factorise(config, seen_by(i, fit_R, interactions), seed) for i in range(folds)]
@@ -65,16 +69,18 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
             return user_UD[user_R] @ item_ID.T
 
     item_ID = factors[-1][1]
-    return Fits(fit_R, score, interactions, item_ID / np.sqrt(np.mean(item_ID**2)))
+    return Fits(fit_R, score, interactions, item_ID / max(float(np.sqrt(np.mean(item_ID**2))), 1e-12))
 
 
 def _factorise(config: Config, interactions: Interactions, seed: int) -> tuple[Floats, Floats]:
-    """User and item factors. A user without interactions gets the mean user's, so that scores follow popularity."""
+    """User and item factors; users without interactions get the mean user's, so scores follow popularity."""
     weight_n = np.ones(len(interactions.user_n), dtype=np.float32)
     shape = (interactions.num_users, interactions.num_items)
     matrix_UI = csr_matrix((weight_n, (interactions.user_n, interactions.item_n)), shape=shape)
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # implicit advises on BLAS threads, which are already one
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # implicit advises on BLAS threads, which are already one
         model = AlternatingLeastSquares(
             factors=config.factors,
             regularization=config.regularization,
@@ -86,5 +92,6 @@ def _factorise(config: Config, interactions: Interactions, seed: int) -> tuple[F
         model.fit(matrix_UI, show_progress=False)
     user_UD, item_ID = np.array(model.user_factors), np.array(model.item_factors)
     known_U = np.diff(matrix_UI.indptr) > 0
-    user_UD[~known_U] = user_UD[known_U].mean(axis=0)
+    if known_U.any():
+        user_UD[~known_U] = user_UD[known_U].mean(axis=0)
     return user_UD, item_ID

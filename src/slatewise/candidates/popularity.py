@@ -1,4 +1,5 @@
-"""Candidates by popularity: an item's score is the logarithm of its number of interactions, the same for all users.
+"""Candidates by popularity: an item's score is the logarithm of its number of interactions, the same for all
+users.
 
 Cross-fitted like the matrix factorisation, so that a training list does not vote for its own items.
 """
@@ -24,7 +25,7 @@ from slatewise.config import Frozen
 
 
 class Config(Frozen):
-    """Options. ``fit``: ``cross_fit`` (over ``folds``) or ``in_sample``, where a list counts among its own votes."""
+    """Options. ``fit``: ``cross_fit`` (over ``folds``) or ``in_sample`` (a list votes for itself)."""
 
     fit: Literal["cross_fit", "in_sample"] = "cross_fit"
     folds: int = 4

@@ -1,15 +1,18 @@
 """Negatives drawn from the same stretch of a ranking as the positive they stand beside.
 
-An exposed item's negatives come from its own *bin* of the ranking (all items that may be drawn and the exposed ones,
-by retriever score), so that within a bin nothing tells them apart by place. Bins grow from narrow at the top, where
-scores change quickly, to wide below, and start at a random offset, so that no absolute place gives a border away.
-Centring a window on the exposed item would put it in the middle of its negatives, which score geometry alone finds
-(AUC 75.8 on MovieLens-1M, against 52 with bins).
+An exposed item's negatives come from its own *bin* of the ranking (all items that may be drawn and the
+exposed ones, by retriever score), so that within a bin nothing tells them apart by place. Bins grow from
+narrow at the top, where scores change quickly, to wide below, and start at a random offset, so that no
+absolute place gives a border away. Centring a window on the exposed item would put it in the middle of its
+negatives, which score geometry alone finds (AUC 75.8 on MovieLens-1M, against 52 with bins).
 
-Shapes, besides the legend in :mod:`slatewise.types`: R requests, U places of the ranking, B bins, S = negatives drawn.
+Shapes, besides the legend in :mod:`slatewise.types`: R requests, U places of the ranking, B bins, S =
+negatives drawn.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,8 +23,8 @@ from slatewise.config import Frozen
 class Bins(Frozen):
     """Widths of the bins: ``first``, then ``growth`` times the one before, at most ``last``.
 
-    ``popularity``: 0, or the width of the pieces that each bin is cut into by popularity; the negatives then come
-    from the exposed item's piece.
+    ``popularity``: 0, or the width of the pieces that each bin is cut into by popularity; the negatives then
+    come from the exposed item's piece.
     """
 
     first: int = 24
@@ -38,10 +41,10 @@ class Bins(Frozen):
         return np.array(edges)
 
     def pieces(self, edges_B: Ints) -> Ints:
-        """The borders of the pieces: each bin cut evenly into the nearest number of pieces of width ``popularity``."""
+        """Borders of the pieces: each bin cut evenly, into widths as near to ``popularity`` as may be."""
         cuts = [
             np.linspace(low, high, max(1, round((high - low) / self.popularity)), endpoint=False).round()
-            for low, high in zip(edges_B[:-1], edges_B[1:], strict=True)
+            for low, high in pairwise(edges_B.tolist())
         ]
         return np.append(np.concatenate(cuts), edges_B[-1]).astype(np.int64)
 
@@ -55,7 +58,8 @@ def matched_negatives(
     number: int,
     rng: np.random.Generator,
 ) -> Ints:
-    """``number`` distinct items for each request, evenly shared among its exposed items, each from the item's own bin.
+    """``number`` distinct items for each request, evenly shared among its exposed items, each from the item's
+    own bin.
 
     Args:
         bins: widths of the bins.
@@ -85,7 +89,7 @@ def matched_negatives(
 
 
 def _ranking(score_RI: Floats, may_draw_RI: Bools, exposed_RE: Ints) -> tuple[Ints, Ints]:
-    """Items that may be drawn from high to low (others behind them), and how many of them stand above each exposed."""
+    """Drawable items from high to low, others behind them; and how many drawable stand above each exposed."""
     score_RU = np.where(may_draw_RI, score_RI, np.float32(-np.inf))
     order_RU = np.argsort(-score_RU, axis=1)
     own_RE = np.take_along_axis(score_RI, exposed_RE, axis=1)
@@ -138,7 +142,9 @@ def _ranges(
     in_bin_REB = _merged(place_RE)[:, :, None] >= edges_RB[:, None, :]
     bin_RE = in_bin_REB.sum(axis=2) - 1
     here_REB = bin_RE[:, :, None] == np.arange(edges_RB.shape[1] - 1)
-    edges_RB[:, 1:] -= here_REB.sum(axis=1).cumsum(axis=1)  # from places among all to places among the drawable
+    edges_RB[:, 1:] -= here_REB.sum(axis=1).cumsum(
+        axis=1
+    )  # from places among all to places among the drawable
     need_RE = np.stack([(owner_RS == e).sum(axis=1) for e in range(exposed)], axis=1)
     need_RB = (here_REB * need_RE[:, :, None]).sum(axis=1)
     first_RB, last_RB = _join_scarce(np.diff(edges_RB, axis=1), need_RB)
@@ -169,10 +175,11 @@ def _join_scarce(supply_RB: Ints, need_RB: Ints) -> tuple[Ints, Ints]:
 
 
 def _draw_distinct(low_RS: Ints, high_RS: Ints, rng: np.random.Generator) -> Ints:
-    """One whole number from each range ``low <= x < high``, all of a row distinct, uniformly among the possibilities.
+    """One whole number from each range ``low <= x < high``, all of a row distinct, uniformly among the
+    possibilities.
 
-    Repeated draws are drawn again while all others stand, which is drawing one after the other without replacement.
-    Ranges of one row must be equal or disjoint, and none asked for more numbers than it has.
+    Repeated draws are drawn again while all others stand, which is drawing one after the other without
+    replacement. Ranges of one row must be equal or disjoint, and none asked for more numbers than it has.
     """
     drawn_RS = np.zeros_like(low_RS)
     open_RS = np.ones(low_RS.shape, dtype=bool)

@@ -1,7 +1,7 @@
 """What every retriever takes and gives, cross-fitting, and the top k of a score matrix too large to hold.
 
-Ids are coded 0 … U-1 and 0 … I-1; -1 stands for *none* in padded integer arrays. Shapes, besides the legend in
-:mod:`slatewise.types`: n interactions, R requests, U users, I items, K retrieved items, D vector width.
+Ids are coded 0 … U-1 and 0 … I-1; -1 stands for *none* in padded integer arrays. Shapes, besides the legend
+in :mod:`slatewise.types`: n interactions, R requests, U users, I items, K retrieved items, D vector width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Interactions:
     """What retrievers are fitted on: interactions from the training part only.
 
     Attributes:
-        user_n, item_n: codes.   list_n: row of the request that the interaction belongs to, -1 = no request's.
+        user_n, item_n: codes.   list_n: row of the request that the interaction belongs to, -1 = no
+            request's.
         num_users, num_items: U and I.
     """
 
@@ -50,7 +51,8 @@ class Requests:
     Attributes:
         user_R: codes.   exposed_RE: items that were shown, -1 behind the end.
         training_R: True for requests of the training split.
-        logged_RN: candidates in the log, -1 behind the end, or None; ``logged_score_RN``: their scores, or None.
+        logged_RN: candidates in the log, -1 behind the end, or None; ``logged_score_RN``: their scores, or
+            None.
     """
 
     user_R: Ints
@@ -83,7 +85,8 @@ class Fits:
 
     Attributes:
         fit_R: fit that each request is scored by (see :func:`assign_fits`).
-        score: ``score(fit, user_R) -> score_RI`` for users given by code; the matrix is the caller's to change.
+        score: ``score(fit, user_R) -> score_RI`` for users given by code; the matrix is the caller's to
+            change.
         interactions: what the fit on everything saw; the others saw :func:`seen_by`.
         item_vectors_ID: see :class:`Retrieved`.
     """
@@ -119,10 +122,11 @@ class Chunk:
 
 
 def assign_fits(requests: Requests, folds: int, seed: int) -> Ints:
-    """Fit of each request: training requests share folds 0 … folds-1 evenly, by chance; all others use fit ``folds``.
+    """Fit of each request: training requests share folds 0 … folds-1 evenly, by chance; all others use fit
+    ``folds``.
 
-    Fit f < folds leaves out the training requests of fold f; fit ``folds`` leaves out none. With ``folds`` = 0
-    there is only that one, and training requests are scored by a fit that saw their own feedback.
+    Fit f < folds leaves out the training requests of fold f; fit ``folds`` leaves out none. With ``folds`` =
+    0 there is only that one, and training requests are scored by a fit that saw their own feedback.
     """
     fit_R = np.full(len(requests.user_R), folds, dtype=np.int64)
     training_R = np.flatnonzero(requests.training_R)
@@ -133,7 +137,7 @@ def assign_fits(requests: Requests, folds: int, seed: int) -> Ints:
 
 
 def seen_by(fit: int, fit_R: Ints, interactions: Interactions) -> Interactions:
-    """The interactions that fit number ``fit`` may see: all but those of the requests that it scores in training."""
+    """What fit number ``fit`` may see: all interactions but those of the training requests that it scores."""
     in_list_n = interactions.list_n >= 0
     held_out_n = in_list_n & (fit_R[interactions.list_n] == fit)
     return interactions.take(~held_out_n)
@@ -147,12 +151,14 @@ def pairs(interactions: Interactions) -> Bools:
 
 
 def top_k(fits: Fits, requests: Requests, k: int) -> Retrieved:
-    """The k best items of each request, without those exposed in it and those its fit saw the user interact with.
+    """The k best items of each request, without those exposed in it and those its fit saw the user interact
+    with.
 
-    A training list is thus treated as a test list is: what the fit knows of the user is left out, what it does not
-    know (the list's fellows in the fold; in test, the user's other test lists) may come back as a candidate. On
-    MovieLens-1M score geometry then means nearly the same in both: the inverted retriever's Precision@6 is 62 in
-    training and 73 in test, against 57 and 73 if all training items of the user were left out.
+    A training list is thus treated as a test list is: what the fit knows of the user is left out, what it
+    does not know (the list's fellows in the fold; in test, the user's other test lists) may come back as a
+    candidate. On MovieLens-1M score geometry then means nearly the same in both: the inverted retriever's
+    Precision@6 is 62 in training and 73 in test, against 57 and 73 if all training items of the user were
+    left out.
     """
     number, k = len(requests.user_R), min(k, fits.interactions.num_items)
     items_RK = np.full((number, k), -1, dtype=np.int64)

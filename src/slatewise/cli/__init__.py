@@ -13,8 +13,12 @@ from slatewise.errors import SlatewiseError
 
 def build_app() -> typer.Typer:
     """The application with every verb of this folder; a file's name is its verb (``_`` becomes ``-``)."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                      help="Generative list rankers: from a log of shown lists to served lists.")
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Generative list rankers: from a log of shown lists to served lists.",
+    )
     for info in pkgutil.iter_modules(__path__):
         if not info.name.startswith("_"):
             module = importlib.import_module(f"{__name__}.{info.name}")
@@ -30,5 +34,8 @@ def main() -> None:
         print(f"slatewise: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("slatewise: interrupted; run the same command again (with --resume where it has one) to go on.", file=sys.stderr)
+        print(
+            "slatewise: interrupted; run the same command again (with --resume where it has one) to go on.",
+            file=sys.stderr,
+        )
         sys.exit(130)

@@ -13,7 +13,9 @@ def command(
     data: Annotated[Path, typer.Option(help="Prepared data (see `slatewise prepare`).")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
     row: Annotated[str | None, typer.Option(help="Which row of the recipe; default: the first.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe's config.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe's config.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's first seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as torch takes.")] = 0,
@@ -43,4 +45,8 @@ def command(
     ranker = train(method, options, prepared, run)
     parameters = sum(p.numel() for p in ranker.policy.parameters())
     facts = {"method": method, "run": str(out), "seed": run.seed, "parameters": parameters}
-    print(msgspec.json.encode({"rows": [facts]}).decode() if json else f"trained {method} ({parameters:,} parameters) in {out}")
+    print(
+        msgspec.json.encode({"rows": [facts]}).decode()
+        if json
+        else f"trained {method} ({parameters:,} parameters) in {out}"
+    )

@@ -71,7 +71,9 @@ class ListBatch:
 
     def to(self, device: torch.device | str) -> ListBatch:
         """The batch on ``device``."""
-        return ListBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        return ListBatch(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        )
 
     def take(self, rows: Tensor) -> ListBatch:
         """The chosen requests (long indices or a boolean mask)."""

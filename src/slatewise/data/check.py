@@ -72,10 +72,9 @@ def examine(frame: pl.DataFrame, *, ranking: bool, examples: int) -> tuple[pl.Da
     """Both: the requests as :func:`normalise` gives them, without columns at fault, and the faults."""
     canonical, faults = typed(frame, ranking=ranking)
     if frame.height == 0:
-        faults.append(
-            Fault(row=None, column="", kind="empty-table", message="has no rows; at least one is needed.")
-        )
-        return canonical, faults
+        message = "has no rows; at least one is needed."
+        empty = Fault(row=None, column="", kind="empty-table", message=message)
+        return canonical, [empty, *(faults if frame.width else [])]
     rows = broken(canonical, rules_for(canonical), key="request_id", table="requests", examples=examples)
     return _fill_features(canonical.select(_in_order(canonical))), faults + rows
 

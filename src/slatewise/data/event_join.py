@@ -168,7 +168,7 @@ def _column(matched: pl.DataFrame, size: int) -> pl.Series:
 def _candidate_columns(
     table: Table, ranked: pl.DataFrame, options: Options
 ) -> tuple[dict[str, pl.Series], int]:
-    """Scores (if every item has one), ``candidate_<name>`` of the kept items, and how many texts were left."""
+    """Scores (if every item has one), ``candidate_<name>`` of the kept, and a count of texts left out."""
     wide = widen(table.fields, table.height, list_values=options.list_values)
     if ranked.height < table.height:
         wide = {name: values.gather(ranked["at"]) for name, values in wide.items()}

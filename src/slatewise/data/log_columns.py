@@ -87,7 +87,7 @@ def typed(frame: pl.DataFrame, *, ranking: bool) -> tuple[pl.DataFrame, list[Fau
         except WrongType as wrong:
             faults.append(_type_fault(name, shape, wrong))
     faults += _one_id_type(columns)
-    return pl.DataFrame(columns, height=frame.height), faults
+    return pl.DataFrame(columns), faults
 
 
 def _type_fault(name: str, shape: str, wrong: WrongType) -> Fault:

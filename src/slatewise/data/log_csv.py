@@ -39,7 +39,7 @@ def read_csv(raw: bytes, source: str) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{source}{_ragged(raw) or f' is not a CSV file: {_first_line(error)}.'}") from None
     columns = {name: _column(frame[name], source) for name in frame.columns}
-    return pl.DataFrame(_integer_ids(columns), height=frame.height)
+    return pl.DataFrame(_integer_ids(columns))
 
 
 def _column(text: pl.Series, source: str) -> pl.Series:

@@ -117,12 +117,12 @@ def _scalar_not_finite(name: str) -> Rule:
 
 
 def _first_repeat(values: list[Any]) -> Any:
-    seen: set[Any] = set()
-    return next((v for v in values if v in seen or seen.add(v)), None)  # type: ignore[func-returns-value]
+    return next(value for at, value in enumerate(values) if value is not None and value in values[:at])
 
 
 def _repeats(name: str, kind: str) -> Rule:
-    when = pl.col(name).list.n_unique() != pl.col(name).list.len()
+    real = pl.col(name).list.drop_nulls()
+    when = real.list.n_unique() != real.list.len()
     return Rule(
         kind,
         name,

@@ -114,7 +114,7 @@ def check_table(
                     table=table,
                 )
             )
-    canonical = pl.DataFrame(columns, height=frame.height)
+    canonical = pl.DataFrame(columns)
     if table == "interactions":
         canonical, wrong_feedback = _feedback(canonical)
         faults += wrong_feedback

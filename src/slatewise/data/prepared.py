@@ -54,7 +54,10 @@ REQUEST_COLUMNS = {
 def write_table(path: Path, columns: dict[str, Array]) -> None:
     """Write arrays of one common first dimension as one Arrow record batch of fixed-size-list columns."""
     rows = len(next(iter(columns.values())))
-    arrays, names = [pa.array(np.arange(rows, dtype=np.int32))], ["row"]  # a table without features keeps its length
+    arrays, names = (
+        [pa.array(np.arange(rows, dtype=np.int32))],
+        ["row"],
+    )  # a table without features keeps its length
     for name, array in columns.items():
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
         width = int(np.prod(array.shape[1:], dtype=np.int64))
@@ -77,14 +80,18 @@ def read_table(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Arra
         with pa.memory_map(str(path)) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} cannot be read as a prepared table: {error}. Prepare the data again.") from None
+        raise DataError(
+            f"{path} cannot be read as a prepared table: {error}. Prepare the data again."
+        ) from None
     columns: dict[str, Array] = {}
     for name, shape in shapes.items():
         if 0 in shape:
             columns[name] = np.zeros((batch.num_rows, *shape), REQUEST_COLUMNS.get(name, np.float32))
             continue
         if name not in batch.schema.names:
-            raise DataError(f"{path} has no column '{name}'; it was written by another version. Prepare it again.")
+            raise DataError(
+                f"{path} has no column '{name}'; it was written by another version. Prepare it again."
+            )
         column = batch.column(name)
         flat = column.flatten() if shape else column
         columns[name] = flat.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *shape)
@@ -171,7 +178,9 @@ class Split:
 
     def head(self, count: int) -> Split:
         """The first ``count`` requests of the split."""
-        return Split(self.name, self.schema, {k: v[:count] for k, v in self.columns.items()}, self.users, self.items)
+        return Split(
+            self.name, self.schema, {k: v[:count] for k, v in self.columns.items()}, self.users, self.items
+        )
 
 
 def _long(array: Array) -> torch.Tensor:
@@ -226,19 +235,32 @@ def load_data(path: Path | str) -> PreparedData:
     try:
         manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
     except FileNotFoundError:
-        raise DataError(f"{path} is not a prepared data set (no manifest.json); make one with `slatewise prepare`.") from None
+        raise DataError(
+            f"{path} is not a prepared data set (no manifest.json); make one with `slatewise prepare`."
+        ) from None
     except msgspec.DecodeError as error:
-        raise DataError(f"{path / 'manifest.json'} cannot be read: {error}. Prepare the data again.") from None
+        raise DataError(
+            f"{path / 'manifest.json'} cannot be read: {error}. Prepare the data again."
+        ) from None
     schema = manifest.schema
-    users = read_table(path / "users.arrow", {
-        "numeric": (len(schema.user_numeric),), "categories": (len(schema.user_categories),)})
-    items = read_table(path / "items.arrow", {
-        "numeric": (len(schema.item_numeric),), "categories": (len(schema.item_categories),),
-        "vector": (schema.item_vector,)})
+    users = read_table(
+        path / "users.arrow",
+        {"numeric": (len(schema.user_numeric),), "categories": (len(schema.user_categories),)},
+    )
+    items = read_table(
+        path / "items.arrow",
+        {
+            "numeric": (len(schema.item_numeric),),
+            "categories": (len(schema.item_categories),),
+            "vector": (schema.item_vector,),
+        },
+    )
     return PreparedData(
         path,
         manifest,
-        Entities(users["numeric"], users["categories"].astype(np.int32), np.zeros((schema.users, 0), np.float32)),
+        Entities(
+            users["numeric"], users["categories"].astype(np.int32), np.zeros((schema.users, 0), np.float32)
+        ),
         Entities(items["numeric"], items["categories"].astype(np.int32), items["vector"]),
     )
 

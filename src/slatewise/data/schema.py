@@ -80,5 +80,7 @@ class Manifest(Frozen):
         for name in target:
             if name not in kinds:
                 hint = nearest(name, kinds)
-                raise DataError(f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{hint}")
+                raise DataError(
+                    f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{hint}"
+                )
         return msgspec.structs.replace(self, target=target)

@@ -3,7 +3,8 @@
 Every file exports ``Config`` and two verbs:
 
 ``propose(generator, memory, *, length, count, rng, config) -> lists_BGL``
-    ``count`` lists for each encoded request (no gradient; one cached step a position for all lists at once).
+    ``count`` lists for each encoded request, without gradient; one cached step a position writes all of them
+    at once (except ``diverse``, whose lists depend on one another).
 ``decode(generator, batch, *, length, rng, config) -> Slate``
     the strategy's one list for each request.
 

@@ -2,7 +2,7 @@
 
 One list after the other, each seeing those before it (GoalRank App. C: diversity-oriented generation; the
 penalty is that of diverse beam search, Vijayakumar et al. 2018). No item embeddings are needed: it counts
-items, not likeness. Each list costs L cached steps of its own, so many of them are dearer than as many samples.
+items, not likeness. Each list costs L cached steps of its own: many of them are dearer than as many samples.
 """
 
 from __future__ import annotations

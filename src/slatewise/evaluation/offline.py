@@ -63,14 +63,16 @@ def default_metrics(data: PreparedData) -> tuple[str, ...]:
     """
     schema, at = data.schema, data.schema.length
     everything = schema.exposed == schema.candidates
-    names: list[str] = list(true_values.NAMES) if data.manifest.truth is not None else []
+    names: list[str] = list(true_values.DEFAULT) if data.manifest.truth is not None else []
     if everything or data.manifest.unexposed_is_negative:
         listed = ("precision", "recall", "f1", "ndcg", "average-precision")
         names += [f"{name}@{at}" for name in listed] + ["auc"]
     if everything:
         names += [f"hit@{at}", f"reciprocal-rank@{at}"]
     else:
-        names += [f"within-ndcg@{at}", "within-auc", f"exposed-share@{at}"]
+        names += [f"within-ndcg@{at}", "within-auc"]
+    if data.manifest.unexposed_is_negative and not everything:
+        names.append(f"exposed-share@{at}")
     return tuple(names)
 
 

@@ -85,6 +85,8 @@ def _bars(axis: Axes, rows: Sequence[Row], column: str) -> None:
     axis.grid(axis="x")
     axis.set_axisbelow(True)
     axis.margins(x=0.16, y=0.02)
+    if all(mean >= 0 for mean in value if _defined(mean)):
+        axis.set_xlim(left=0)  # an interval may reach below what the metric can be
     if not axis.yaxis_inverted():  # panels share the axis: turn it once
         axis.invert_yaxis()
 
@@ -117,7 +119,7 @@ def _line_panels(panels: dict[str, dict[str, Curve]], what: str) -> str:
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 2.7 * down), layout="constrained")
+        figure = Figure(figsize=(10.5, 3.0 * down), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).flatten()
         for axis, (title, lines) in zip(axes, panels.items(), strict=False):
             _lines(axis, title, lines)
@@ -138,7 +140,7 @@ def _lines(axis: Axes, title: str, lines: dict[str, Curve]) -> None:
     axis.tick_params(length=0)
     axis.grid()
     if len(lines) > 1:
-        axis.legend(fontsize=8, ncols=2 if len(lines) > 5 else 1)
+        axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.24), columnspacing=1.0)
 
 
 def _svg(figure: Figure, alternative: str) -> str:
@@ -161,4 +163,4 @@ def _defined(value: float | None) -> bool:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"

@@ -12,7 +12,7 @@ import msgspec
 from slatewise.evaluation.curves import Curves
 from slatewise.evaluation.page import page
 from slatewise.evaluation.results import Row
-from slatewise.evaluation.words import label, lower_is_better, written
+from slatewise.evaluation.words import base, label, lower_is_better, written
 
 KINDS = {
     "floor": "Floors: no trained model",
@@ -49,7 +49,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = in_kinds(rows)
-    notes = [NOTE, *([F1_NOTE] if any(column.startswith("f1") for column in columns) else []), *notes]
+    notes = [NOTE, *_own_notes(ordered, columns), *notes]
     meta = dict(meta or {})
     answer = {"title": title, "columns": list(columns), "rows": ordered, "meta": meta}
     _write(folder / "report.json", msgspec.json.format(msgspec.json.encode(answer)))
@@ -57,6 +57,19 @@ def write_report(
     html = page(title, table(ordered, columns), ordered, columns, curves, meta, notes)
     _write(folder / "report.html", html.encode())
     return folder / "report.html"
+
+
+def _own_notes(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    notes = [F1_NOTE] if any(base(column) == "f1" for column in columns) else []
+    for row in rows[:1]:  # where a metric is defined depends on the request, not on the policy
+        fewer: dict[int, list[str]] = {}
+        for column in columns:
+            if row.counts.get(column, row.requests) < row.requests:
+                fewer.setdefault(row.counts[column], []).append(column)
+        notes += [
+            f"Over {count:,} of {row.requests:,} requests: {', '.join(c)}." for count, c in fewer.items()
+        ]
+    return notes
 
 
 def in_kinds(rows: Sequence[Row]) -> list[Row]:

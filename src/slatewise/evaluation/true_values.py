@@ -13,6 +13,7 @@ VALUES = ("true-value", "oracle-share", "regret")
 TOPS = {"true-hr@0.1%": 0.001, "true-hr@1%": 0.01, "true-hr@10%": 0.1}
 RANKS = ("true-rank", *TOPS, "regret-share")
 NAMES = VALUES + RANKS
+DEFAULT = ("true-value", "oracle-share", "regret", "regret-share", "true-hr@1%", "true-hr@0.1%")
 
 Columns = dict[str, Tensor]
 

@@ -26,7 +26,8 @@ def lower_is_better(metric: str) -> bool:
 
 def label(metric: str) -> str:
     """The column's head: name, ``%`` for shares, an arrow where less is better."""
-    return metric + (" %" if is_share(metric) else "") + (" ↓" if lower_is_better(metric) else "")
+    percent = " %" if is_share(metric) and not metric.endswith("%") else ""
+    return metric + percent + (" ↓" if lower_is_better(metric) else "")
 
 
 def scaled(metric: str, value: float) -> float:
@@ -39,6 +40,12 @@ def written(metric: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     number = scaled(metric, value)
+    if is_share(metric):
+        return f"{number:.2f}"
     return (
-        f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.2f}" if is_share(metric) else f"{number:.3f}"
+        f"{number:,.0f}"
+        if abs(number) >= 1000
+        else f"{number:.1f}"
+        if abs(number) >= 100
+        else f"{number:.3f}"
     )

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
-from slatewise.generators.base import CLOSED, Generator, Memory, State, gather_candidates, gather_list_log_prob
+from slatewise.generators.base import (
+    CLOSED,
+    Generator,
+    Memory,
+    State,
+    gather_candidates,
+    gather_list_log_prob,
+)
 from slatewise.modules.tower import Tower, TowerConfig
 from slatewise.modules.transformer import DecoderLayer, Encoder, KeyValue
 
@@ -77,7 +84,10 @@ class Autoregressive(Generator):
         x_BND = self.encoder(x_BND, batch.mask_BN)
         layers = tuple(layer.cross_attention.project(x_BND) for layer in self.decoder)  # type: ignore[union-attr, operator]
         bias_BN = self.score(x_BND).squeeze(-1)
-        return Memory(batch.mask_BN, Candidates(x_BND, self.pointer_key(x_BND), bias_BN, self.start_token(user_BD), layers))
+        return Memory(
+            batch.mask_BN,
+            Candidates(x_BND, self.pointer_key(x_BND), bias_BN, self.start_token(user_BD), layers),
+        )
 
     def start(self, memory: Memory, lists: int) -> State:
         """Empty lists; the first token is the user's."""
@@ -94,7 +104,9 @@ class Autoregressive(Generator):
     def advance(self, memory: Memory, state: State, choice_BG: Tensor) -> State:
         """The chosen candidate becomes the next token."""
         token_BGD = gather_candidates(memory.parts.x_BND, choice_BG[..., None]).squeeze(2)
-        return replace(state.close(choice_BG), length=state.length + 1, parts=Prefix(token_BGD, state.parts.caches))
+        return replace(
+            state.close(choice_BG), length=state.length + 1, parts=Prefix(token_BGD, state.parts.caches)
+        )
 
     def select(self, state: State, parent_BG: Tensor) -> State:
         """Reorder prefixes (beam search)."""

@@ -14,7 +14,9 @@ from slatewise.modules.gather import gather_candidates, list_mask
 
 __all__ = ["CLOSED", "Generator", "Memory", "State", "gather_candidates", "gather_list_log_prob", "list_mask"]
 
-CLOSED = -1e9  # logit of a candidate that is taken or not real; finite, so that an exhausted request gives no NaN
+CLOSED = (
+    -1e9
+)  # logit of a candidate that is taken or not real; finite, so that an exhausted request gives no NaN
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class Generator(nn.Module, ABC):
 
 def gather_list_log_prob(logits_BGLN: Tensor, memory: Memory, lists_BGL: Tensor) -> Tensor:
     """Log-probabilities (B, G, L) of lists under per-position logits, taken and unreal candidates closed."""
-    chosen = torch.zeros(logits_BGLN.shape, dtype=torch.bool, device=lists_BGL.device).scatter_(3, lists_BGL[..., None], True)
+    chosen = torch.zeros(logits_BGLN.shape, dtype=torch.bool, device=lists_BGL.device).scatter_(
+        3, lists_BGL[..., None], True
+    )
     taken = (chosen.cumsum(2) - chosen.long()) > 0
     closed = taken | ~memory.mask_BN[:, None, None]
     log_prob_BGLN = logits_BGLN.float().masked_fill(closed, CLOSED).log_softmax(-1)

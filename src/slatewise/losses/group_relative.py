@@ -16,5 +16,5 @@ def loss(log_prob_BG: Tensor, weight_BG: Tensor, keep_B: Tensor) -> Tensor:
             effect, whatever their log-probability.
         keep_B: True for the groups that meet the gap condition (Eq. 3).
     """
-    term_BG = (weight_BG * log_prob_BG).masked_fill(weight_BG == 0, 0.0)
-    return masked_mean(-term_BG.sum(1), keep_B)
+    counted_BG = log_prob_BG.masked_fill(weight_BG == 0, 0.0)
+    return masked_mean(-(weight_BG * counted_BG).sum(1), keep_B)

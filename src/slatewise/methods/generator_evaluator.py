@@ -33,8 +33,12 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     reward = fit_reward(config.reward, data, run)
     models = {name: fit_scorer(name, spec, data, run) for name, spec in config.scorers.items()}
     policy = pick.Config(
-        generators={n: pick.GeneratorSpec(options=to_plain(spec.generator)) for n, spec in config.scorers.items()},
-        reward=pick.RewardSpec(name=config.reward.name, options=config.reward.options, members=config.reward.members),
+        generators={
+            n: pick.GeneratorSpec(options=to_plain(spec.generator)) for n, spec in config.scorers.items()
+        },
+        reward=pick.RewardSpec(
+            name=config.reward.name, options=config.reward.options, members=config.reward.members
+        ),
         lists=config.lists,
         temperature=config.temperature,
     )

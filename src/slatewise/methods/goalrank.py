@@ -77,7 +77,9 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     generator = autoregressive.build(config.generator, data.schema)
     _warm_start(generator, config.warm_start, reward, auxiliaries, data)
     key = (config, data.manifest.fingerprint, data.manifest.target)
-    run.trained("goalrank", key, generator, lambda stage: _fit(generator, reward, auxiliaries, config, data, stage))
+    run.trained(
+        "goalrank", key, generator, lambda stage: _fit(generator, reward, auxiliaries, config, data, stage)
+    )
     policy = decode.Config(generator="autoregressive", options=to_plain(config.generator))
     return make_ranker("goalrank", config, "decode", policy, {"generator": generator}, data, run.seed)
 
@@ -111,7 +113,11 @@ def _fit(
 
 
 def make_context(
-    batch: ListBatch, generator: Generator, reward: RewardModel, auxiliaries: Mapping[str, Generator], length: int
+    batch: ListBatch,
+    generator: Generator,
+    reward: RewardModel,
+    auxiliaries: Mapping[str, Generator],
+    length: int,
 ) -> Context:
     """What the group families need, each model's request encoded once, in eval mode (no dropout in the group)."""
     generator.eval()

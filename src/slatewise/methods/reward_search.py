@@ -25,6 +25,10 @@ class Config(Frozen):
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     """Train the reward."""
     reward = fit_reward(config.reward, data, run)
-    spec = pick.RewardSpec(name=config.reward.name, options=config.reward.options, members=config.reward.members)
-    policy = search.Config(reward=spec, width=config.width, rounds=config.rounds, replace_top=config.replace_top)
+    spec = pick.RewardSpec(
+        name=config.reward.name, options=config.reward.options, members=config.reward.members
+    )
+    policy = search.Config(
+        reward=spec, width=config.width, rounds=config.rounds, replace_top=config.replace_top
+    )
     return make_ranker("reward-search", config, "search", policy, {"reward": reward}, data, run.seed)

@@ -48,7 +48,9 @@ class Pairwise(nn.Module):
 class ListLayer(nn.Module):
     """Mixing over positions, then feed-forward, each with a residual on normalised input."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, length: int, interaction: Interaction) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, length: int, interaction: Interaction
+    ) -> None:
         super().__init__()
         self.norm_mix, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout) if interaction != "pairwise" else None

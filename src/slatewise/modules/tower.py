@@ -37,7 +37,9 @@ class TowerConfig(Frozen):
 class Features(nn.Module):
     """Sum of an id embedding, embeddings of categories, and a linear map of numeric features and start vectors."""
 
-    def __init__(self, entries: int, categories: tuple[int, ...], numeric: int, width: int, id_dropout: float) -> None:
+    def __init__(
+        self, entries: int, categories: tuple[int, ...], numeric: int, width: int, id_dropout: float
+    ) -> None:
         super().__init__()
         self.id_dropout = id_dropout
         self.id = nn.Embedding(entries, width, padding_idx=0) if entries else None
@@ -49,12 +51,18 @@ class Features(nn.Module):
 
     def forward(self, index: Tensor, categories: Tensor, numeric: Tensor) -> Tensor:
         """Index (...), categories (..., C), numeric (..., F) to (..., D)."""
-        out = self.base.expand(*index.shape, -1) if self.numeric is None else self.base + self.numeric(numeric)
+        out = (
+            self.base.expand(*index.shape, -1) if self.numeric is None else self.base + self.numeric(numeric)
+        )
         if self.id is not None:
-            known = index * (index < self.id.num_embeddings)  # an item met after training has features, but no id
+            known = index * (
+                index < self.id.num_embeddings
+            )  # an item met after training has features, but no id
             embedded = self.id(known)
             if self.training and self.id_dropout > 0:
-                embedded = embedded * (torch.rand(index.shape, device=index.device) >= self.id_dropout)[..., None]
+                embedded = (
+                    embedded * (torch.rand(index.shape, device=index.device) >= self.id_dropout)[..., None]
+                )
             out = out + embedded * (known > 0)[..., None]
         for position, table in enumerate(self.categories):
             out = out + table(categories[..., position])
@@ -72,15 +80,35 @@ class Tower(nn.Module):
         super().__init__()
         self.config = config
         width, drop = config.width, config.dropout
-        self.score_columns = [i for i, name in enumerate(schema.candidate_numeric) if config.scores or not name.startswith("score")]
+        self.score_columns = [
+            i
+            for i, name in enumerate(schema.candidate_numeric)
+            if config.scores or not name.startswith("score")
+        ]
         self.item = Features(
-            schema.items if config.item_ids else 0, schema.item_categories, len(schema.item_numeric), width, config.id_dropout
+            schema.items if config.item_ids else 0,
+            schema.item_categories,
+            len(schema.item_numeric),
+            width,
+            config.id_dropout,
         )
-        self.vector = nn.Embedding(schema.items, schema.item_vector) if config.item_vectors and schema.item_vector else None
-        self.vector_map = nn.Linear(schema.item_vector, width, bias=False) if self.vector is not None else None
-        self.in_request = nn.Linear(len(self.score_columns), width, bias=False) if self.score_columns else None
+        self.vector = (
+            nn.Embedding(schema.items, schema.item_vector)
+            if config.item_vectors and schema.item_vector
+            else None
+        )
+        self.vector_map = (
+            nn.Linear(schema.item_vector, width, bias=False) if self.vector is not None else None
+        )
+        self.in_request = (
+            nn.Linear(len(self.score_columns), width, bias=False) if self.score_columns else None
+        )
         self.user = Features(
-            schema.users if config.user_ids else 0, schema.user_categories, len(schema.user_numeric), width, config.id_dropout
+            schema.users if config.user_ids else 0,
+            schema.user_categories,
+            len(schema.user_numeric),
+            width,
+            config.id_dropout,
         )
         self.context = Features(0, schema.context_categories, len(schema.context_numeric), width, 0.0)
         self.history_length = schema.history if config.history != "none" else 0
@@ -89,10 +117,16 @@ class Tower(nn.Module):
             self.feedback = nn.Linear(1, width)
             self.no_history = nn.Parameter(torch.zeros(width))
             self.history_norm = nn.LayerNorm(width)
-        self.attend = Attention(width, max(1, width // 32), drop) if self.history_length and config.history == "attention" else None
+        self.attend = (
+            Attention(width, max(1, width // 32), drop)
+            if self.history_length and config.history == "attention"
+            else None
+        )
         parts = 3 + (self.attend is not None)
         self.item_norm, self.user_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mix = nn.Sequential(nn.Linear(parts * width, 2 * width), nn.GELU(), nn.Dropout(drop), nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(
+            nn.Linear(parts * width, 2 * width), nn.GELU(), nn.Dropout(drop), nn.Linear(2 * width, width)
+        )
 
     def load_item_vectors(self, vectors: Tensor) -> None:
         """Start the vector table from ``vectors`` (items, V), e.g. the factors of a matrix factorisation."""
@@ -114,7 +148,9 @@ class Tower(nn.Module):
             weight_BT = mask_BT / mask_BT.sum(1, keepdim=True)
             user_BD = user_BD + (weight_BT[..., None] * history_BTD).sum(1)
             if self.attend is not None:
-                parts.append(self.attend(item_BND, self.attend.project(history_BTD), mask_BT[:, None, None, :]))
+                parts.append(
+                    self.attend(item_BND, self.attend.project(history_BTD), mask_BT[:, None, None, :])
+                )
         user_BD = self.user_norm(user_BD)
         user_BND = user_BD[:, None].expand_as(item_BND)
         parts += [user_BND, item_BND * user_BND]
@@ -131,7 +167,9 @@ class Tower(nn.Module):
         """History tokens with an always-there *nothing yet* token in front, so that no attention row is empty."""
         token_BHD = self._items(batch.history_BH, batch.history_categories_BHC, batch.history_numeric_BHF)
         mask_BH = batch.history_mask_BH
-        age_BH = (mask_BH.sum(1, keepdim=True) - 1 - torch.arange(mask_BH.shape[1], device=mask_BH.device)).clamp_min(0)
+        age_BH = (
+            mask_BH.sum(1, keepdim=True) - 1 - torch.arange(mask_BH.shape[1], device=mask_BH.device)
+        ).clamp_min(0)
         token_BHD = token_BHD + self.recency[age_BH] + self.feedback(batch.history_feedback_BH[..., None])
         nothing_B1D = self.no_history.expand(token_BHD.shape[0], 1, -1)
         token_BTD = self.history_norm(torch.cat([nothing_B1D, token_BHD], 1))

@@ -43,7 +43,9 @@ class Attention(nn.Module):
         key, value = self.key_value(x_BTD).chunk(2, dim=-1)
         return KeyValue(self._split(key), self._split(value))
 
-    def forward(self, x_BQD: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x_BQD: Tensor, memory: KeyValue, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         """Attend from each of Q positions; ``mask`` broadcasts to (B, heads, Q, T), True = may be looked at."""
         out = F.scaled_dot_product_attention(
             self._split(self.query(x_BQD)),

@@ -53,7 +53,11 @@ class Decode(Policy):
         slate = self.decoder.decode(self.generator, batch, length=length, rng=rng, config=self.decoder_config)
         memory = self.generator.encode(batch)
         first_BN = self.generator.step(memory, self.generator.start(memory, 1))[0][:, 0]
-        return Ranking(slate.order_BL, slate.mask_BL, full_order_scores(slate.order_BL, slate.mask_BL, first_BN, batch.mask_BN))
+        return Ranking(
+            slate.order_BL,
+            slate.mask_BL,
+            full_order_scores(slate.order_BL, slate.mask_BL, first_BN, batch.mask_BN),
+        )
 
 
 def sort_by_score(score_BN: torch.Tensor, batch: ListBatch, length: int) -> Ranking:

@@ -34,7 +34,9 @@ class RewardSpec(Frozen):
 
     def build(self, manifest: Manifest) -> RewardModel:
         """The reward with random weights."""
-        options = build_config(plugin("rewards", self.name).Config, self.options, where=f"reward '{self.name}'")
+        options = build_config(
+            plugin("rewards", self.name).Config, self.options, where=f"reward '{self.name}'"
+        )
         members = [build_reward(self.name, options, manifest) for _ in range(self.members)]
         return members[0] if self.members == 1 else Ensemble(members)
 
@@ -47,7 +49,9 @@ class GeneratorSpec(Frozen):
 
     def build(self, manifest: Manifest) -> Generator:
         """The generator with random weights."""
-        options = build_config(plugin("generators", self.name).Config, self.options, where=f"generator '{self.name}'")
+        options = build_config(
+            plugin("generators", self.name).Config, self.options, where=f"generator '{self.name}'"
+        )
         return build_generator(self.name, options, manifest.schema)
 
 
@@ -92,10 +96,16 @@ class Pick(Policy):
         for place, (generator, memory) in enumerate(memories):
             count = len(range(place, missing, len(memories)))
             if count:
-                lists.append(gumbel.propose(generator, memory, length=length, count=count, rng=rng, config=draw))  # type: ignore[arg-type]
+                lists.append(
+                    gumbel.propose(generator, memory, length=length, count=count, rng=rng, config=draw)
+                )  # type: ignore[arg-type]
         return torch.cat(lists, 1)[:, : self.config.lists]
 
 
 def build(config: Config, manifest: Manifest) -> Pick:
     """The policy with random weights."""
-    return Pick({n: spec.build(manifest) for n, spec in config.generators.items()}, config.reward.build(manifest), config)
+    return Pick(
+        {n: spec.build(manifest) for n, spec in config.generators.items()},
+        config.reward.build(manifest),
+        config,
+    )

@@ -52,7 +52,9 @@ class Search(Policy):
         if self.config.rounds:
             best_B1L = self._polish(memory, best_B1L, batch.mask_BN, single_BN)
         mask_BL = list_mask(batch.mask_BN, length)
-        return Ranking(best_B1L[:, 0], mask_BL, full_order_scores(best_B1L[:, 0], mask_BL, single_BN, batch.mask_BN))
+        return Ranking(
+            best_B1L[:, 0], mask_BL, full_order_scores(best_B1L[:, 0], mask_BL, single_BN, batch.mask_BN)
+        )
 
     def _polish(self, memory: object, lists_BGL: Tensor, mask_BN: Tensor, single_BN: Tensor) -> Tensor:
         found, _ = polish(

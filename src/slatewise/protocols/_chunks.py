@@ -22,8 +22,8 @@ SPLITS = np.array(["train", "validation", "test"])
 class Cut(Frozen):
     """How ratings become lists, the same in every protocol of ratings.
 
-    ``core``: users and items with fewer ratings are dropped, until none is left. ``validation`` and ``test`` are
-    shares of each user's lists; the last ones test, those before them validate.
+    ``core``: users and items with fewer ratings are dropped, until none is left. ``validation`` and ``test``
+    are shares of each user's lists; the last ones test, those before them validate.
     """
 
     core: int = 20
@@ -76,29 +76,41 @@ class Chunks:
 def cut(log: Log, config: Cut, width: int, positive: float) -> Chunks:
     """Cut a log's interactions into lists of ``width`` consecutive ones, and split them.
 
-    The tail of each user (fewer than ``width``) and lists without a feedback of at least ``positive`` are dropped.
+    The tail of each user (fewer than ``width``) and lists without a feedback of at least ``positive`` are
+    dropped.
 
     Raises:
-        DataError: the log has no interactions, or none survive the k-core and the cut.
+        DataError: the log has no interactions, or no list with a positive survives the k-core and the cut.
     """
     if log.interactions is None:
-        raise DataError("this protocol cuts lists from ratings, but the log has no interactions; name another protocol.")
+        raise DataError(
+            "this protocol cuts lists from ratings, but the log has no interactions; name another protocol."
+        )
     ratings = in_order(k_core(log.interactions, config.core))
     user_ids, item_ids = (ratings[name].unique().sort() for name in ("user_id", "item_id"))
     user_n, item_n = _codes(ratings["user_id"], user_ids), _codes(ratings["item_id"], item_ids)
-    rank_n = ratings["timestamp"].to_numpy()
-    total_n = np.bincount(user_n, minlength=len(user_ids))[user_n]
-    whole_n = rank_n < total_n // width * width
-    if not whole_n.any():
+    chunk_RE = _whole_chunks(user_n, width)
+    rating_RE = ratings["feedback"].to_numpy()[chunk_RE].astype(np.float32)
+    useful_R = np.asarray((rating_RE >= positive).any(axis=1))
+    if not useful_R.any():
         raise DataError(
-            f"no user has {width} interactions with users and items of at least {config.core} interactions each; "
-            "give more data or a smaller core."
+            f"no user has {width} interactions in a row with a feedback of {positive:g} or more, among users and "
+            f"items with at least {config.core} each; give more data or a smaller core."
         )
-    rating_RE = ratings["feedback"].to_numpy()[whole_n].reshape(-1, width).astype(np.float32)
-    useful_R = (rating_RE >= positive).any(axis=1)
-    user_R = user_n[whole_n].reshape(-1, width)[useful_R, 0]
+    rows_RE = chunk_RE[useful_R]
     list_n = np.full(len(user_n), -1, dtype=np.int64)
-    list_n[whole_n] = np.repeat(np.where(useful_R, np.cumsum(useful_R) - 1, -1), width)
+    list_n[rows_RE] = np.arange(len(rows_RE))[:, None]
+    user_R = user_n[rows_RE[:, 0]]
+    counts = {
+        "interactions": ratings.height,
+        "users": len(user_ids),
+        "items": len(item_ids),
+        "chunks": len(chunk_RE),
+        "lists": len(rows_RE),
+        "interactions left out: sparse users and items": log.interactions.height - ratings.height,
+        "interactions left out: tail of a user": len(user_n) - chunk_RE.size,
+        "chunks left out: no positive": len(chunk_RE) - len(rows_RE),
+    }
     return Chunks(
         user_ids=user_ids,
         item_ids=item_ids,
@@ -107,21 +119,20 @@ def cut(log: Log, config: Cut, width: int, positive: float) -> Chunks:
         item_n=item_n,
         list_n=list_n,
         user_R=user_R,
-        items_RE=item_n[whole_n].reshape(-1, width)[useful_R],
+        items_RE=item_n[rows_RE],
         rating_RE=rating_RE[useful_R],
-        start_R=rank_n[whole_n].reshape(-1, width)[useful_R, 0],
+        start_R=ratings["timestamp"].to_numpy()[rows_RE[:, 0]],
         split_R=split(user_R, config),
-        counts={
-            "interactions": ratings.height,
-            "interactions left out: sparse users and items": log.interactions.height - ratings.height,
-            "users": len(user_ids),
-            "items": len(item_ids),
-            "chunks": len(useful_R),
-            "lists": int(useful_R.sum()),
-            "chunks left out: no positive": int((~useful_R).sum()),
-            "interactions left out: tail of a user": int((~whole_n).sum()),
-        },
+        counts=counts,
     )
+
+
+def _whole_chunks(user_n: Ints, width: int) -> Ints:
+    """Rows of each chunk of ``width`` consecutive interactions of a user (R, E), given them sorted by user."""
+    _, first_U, total_U = np.unique(user_n, return_index=True, return_counts=True)
+    place_n = np.arange(len(user_n)) - np.repeat(first_U, total_U)
+    whole_n = place_n < np.repeat(total_U // width * width, total_U)
+    return np.flatnonzero(whole_n).reshape(-1, width)
 
 
 def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
@@ -135,7 +146,7 @@ def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
 
 
 def in_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Sort by user and time (ties keep the order they came in); the timestamp becomes the rank within the user."""
+    """Sort by user and time (ties keep their order); the timestamp becomes the rank within the user."""
     ordered = interactions.sort("user_id", "timestamp", maintain_order=True)
     return ordered.with_columns(timestamp=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id"))
 
@@ -143,7 +154,8 @@ def in_order(interactions: pl.DataFrame) -> pl.DataFrame:
 def split(user_R: Ints, config: Cut) -> Ints:
     """Split of each list, given the lists sorted by user and time: the first lists of each user train.
 
-    A user's n lists are cut at the places ``(1 - validation - test) n`` and ``(1 - test) n``, rounded half up.
+    A user's n lists are cut at the places ``(1 - validation - test) n`` and ``(1 - test) n``, rounded half
+    up.
     """
     _, first_U, total_U = np.unique(user_R, return_index=True, return_counts=True)
     place_R = np.arange(len(user_R)) - np.repeat(first_U, total_U)

@@ -25,7 +25,7 @@ def shuffled(items_RN: Ints, score_RN: Floats | None, seed: int) -> tuple[Ints, 
 def requests_table(
     chunks: Chunks, items_RN: Ints, score_RN: Floats | None, click_RE: NDArray[np.bool_]
 ) -> pl.DataFrame:
-    """One row a list in the log schema, with ``split``; feedback kinds ``click`` (0 or 1) and ``rating`` (stars)."""
+    """One row a list, in the log schema, with ``split``; feedback ``click`` (0, 1) and ``rating`` (stars)."""
     mask_RN = items_RN >= 0
     columns = {
         "request_id": pl.Series(np.arange(len(items_RN))),
@@ -66,10 +66,12 @@ def assemble(
 ) -> Lists:
     """The protocol's answer: tables of the k-core's users and items, history from the interactions.
 
-    Items get the feature ``log_popularity`` (in the training lists); an interaction's feedback in the history is its
-    rating divided by ``top_rating``.
+    Items get the feature ``log_popularity`` (in the training lists); an interaction's feedback in the history
+    is its rating divided by ``top_rating``.
     """
-    popularity = pl.DataFrame({"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())})
+    popularity = pl.DataFrame(
+        {"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())}
+    )
     vectors = pl.DataFrame({"item_id": chunks.item_ids, "vector": _rows(item_vectors_ID)})
     return Lists(
         requests=requests,
@@ -88,7 +90,11 @@ def assemble(
 
 def _of(features: pl.DataFrame | None, kept: pl.DataFrame) -> pl.DataFrame:
     """``kept`` (ids, and perhaps columns of its own) with the features that are known of them."""
-    return kept if features is None else kept.join(features, on=kept.columns[0], how="left", maintain_order="left")
+    return (
+        kept
+        if features is None
+        else kept.join(features, on=kept.columns[0], how="left", maintain_order="left")
+    )
 
 
 def _rows(array_ID: Floats) -> pl.Series:

@@ -1,12 +1,14 @@
 """``matched-v1``: MovieLens lists whose negatives the retriever cannot tell from the exposed items.
 
-Lists, split and feedback as in ``goalrank-v1``; but the 44 other candidates are items that the user never rated,
-7 or 8 for each exposed item, drawn uniformly from that item's bin of the retriever's ranking (:mod:`slatewise.
-candidates.rank_bins`). So neither the retriever's score nor its geometry separates the two sources.
+Lists, split and feedback as in ``goalrank-v1``; but the 44 other candidates are items that the user never
+rated, 7 or 8 for each exposed item, drawn uniformly from that item's bin of the retriever's ranking
+(:mod:`slatewise. candidates.rank_bins`). So neither the retriever's score nor its geometry separates the two
+sources.
 
 What is left, measured on MovieLens-1M as AUC of exposed against drawn: retriever 0.51, score geometry 0.52,
-popularity 0.64 (0.56 with ``popularity_binned``), co-occurrence with the user's last 3 items 0.80. The last comes
-from the pages on which people rated films one after the other; no sampling removes it, so every table prints it.
+popularity 0.64 (0.56 with ``popularity_binned``), co-occurrence with the user's last 3 items 0.80. The last
+comes from the pages on which people rated films one after the other; no sampling removes it, so every table
+prints it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from slatewise.rng import numpy_rng
 class Config(Frozen):
     """Options; the defaults are the protocol.
 
-    ``popularity_binned`` draws from the piece of about ``popularity_width`` items of like popularity within the bin.
+    ``popularity_binned`` draws from the piece of about ``popularity_width`` items of like popularity within
+    the bin.
     """
 
     cut: _chunks.Cut = _chunks.Cut()
@@ -77,7 +80,9 @@ def _candidates(config: Config, chunks: _chunks.Chunks, fits: Fits, seed: int) -
     score_RN = np.zeros(items_RN.shape, dtype=np.float32)
     for chunk in fits.chunks(chunks.requests()):
         exposed_RE, may_draw_RI = chunks.items_RE[chunk.rows_R], never_rated_UI[chunks.user_R[chunk.rows_R]]
-        negative_RS = matched_negatives(bins, chunk.score_RI, may_draw_RI, exposed_RE, popularity_I, drawn, rng)
+        negative_RS = matched_negatives(
+            bins, chunk.score_RI, may_draw_RI, exposed_RE, popularity_I, drawn, rng
+        )
         items_RN[chunk.rows_R] = np.concatenate([exposed_RE, negative_RS], axis=1)
         score_RN[chunk.rows_R] = at(chunk.score_RI, items_RN[chunk.rows_R])
     return items_RN, score_RN

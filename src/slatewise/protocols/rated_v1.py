@@ -1,10 +1,11 @@
 """``rated-v1``: MovieLens lists in which every candidate was rated by the user; nothing is sampled.
 
-24 consecutive ratings of a user are the candidates, in random order; 6 are to be chosen; positive = 5 stars. All 24
-count as exposed, in time order, so every label is real. Lists without a positive are dropped; core and split are
-those of ``goalrank-v1``.
+24 consecutive ratings of a user are the candidates, in random order; 6 are to be chosen; positive = 5 stars.
+All 24 count as exposed, in time order, so every label is real. Lists without a positive are dropped; core and
+split are those of ``goalrank-v1``.
 
-Ratings carry no effect of one item on another, so a list-aware method can here at best equal a good item scorer.
+Ratings carry no effect of one item on another, so a list-aware method can here at best equal a good item
+scorer.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def build(config: Config, log: Log, seed: int) -> Lists:
         DataError: the log has no interactions, or too few.
     """
     chunks = _chunks.cut(log, config.cut, config.candidates, config.positive)
-    retriever = config.retriever if config.scores else msgspec.structs.replace(config.retriever, fit="in_sample")
+    retriever = (
+        config.retriever if config.scores else msgspec.structs.replace(config.retriever, fit="in_sample")
+    )
     fits = matrix_factorization.fit(retriever, chunks.training(), chunks.requests(), seed)
     score_RN = score_exposed(fits, chunks.requests()) if config.scores else None
     requests = _lists.requests_table(

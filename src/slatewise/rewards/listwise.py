@@ -102,7 +102,10 @@ class Listwise(RewardModel):
         if self.total is not None:
             summed = (prefix_hidden.sum(2)[:, :, None] + self.norm(hidden_BGND)) / (t + 1)
             return self.total(summed).squeeze(-1)
-        gain_BGN = self.head.expected(self._logits(self.norm(hidden_BGND), memory.parts[:, None])) @ self.head.weight_K
+        gain_BGN = (
+            self.head.expected(self._logits(self.norm(hidden_BGND), memory.parts[:, None]))
+            @ self.head.weight_K
+        )
         before_BG = self.head.value(self._logits(prefix_hidden, item_BGTD), list_mask(memory.mask_BN, t))
         return before_BG[..., None] + gain_BGN * self.head.position_weight(t + 1)[t]
 

@@ -42,14 +42,18 @@ class Pointwise(RewardModel):
 
     def value_of(self, memory: RewardMemory, lists_BGL: Tensor) -> Tensor:
         """Value of each list (B, G)."""
-        return self.head.value(self.position_logits(memory, lists_BGL), list_mask(memory.mask_BN, lists_BGL.shape[2]))
+        return self.head.value(
+            self.position_logits(memory, lists_BGL), list_mask(memory.mask_BN, lists_BGL.shape[2])
+        )
 
     def extension_value(self, memory: RewardMemory, prefix_BGT: Tensor) -> Tensor:
         """Value of each prefix with each candidate behind it (B, G, N)."""
         t = prefix_BGT.shape[2]
         gain_BN = self.head.expected(memory.parts) @ self.head.weight_K
         before_BG = (
-            self.value_of(memory, prefix_BGT) if t else torch.zeros(prefix_BGT.shape[:2], device=gain_BN.device)
+            self.value_of(memory, prefix_BGT)
+            if t
+            else torch.zeros(prefix_BGT.shape[:2], device=gain_BN.device)
         )
         return before_BG[..., None] + (gain_BN * self.head.position_weight(t + 1)[t])[:, None]
 

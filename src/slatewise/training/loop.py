@@ -103,7 +103,11 @@ def train(
         _cut_metrics(run, start)
     elif validate is not None and config.validate_start:
         _validate(model, validate, best, run, 0)
-    validate_at = {round(total * (i + 1) / config.validations) for i in range(config.validations)} if validate else set()
+    validate_at = (
+        {round(total * (i + 1) / config.validations) for i in range(config.validations)}
+        if validate
+        else set()
+    )
     clock, refused, saved = time.perf_counter(), 0, time.perf_counter()
     with _progress(run) as progress:
         bar = progress.add_task(run.stage, total=last, completed=start, note="")
@@ -132,8 +136,15 @@ def train(
             if done % 20 == 0 or done == last:
                 rate = 20 * config.batch_size / (time.perf_counter() - clock)
                 clock = time.perf_counter()
-                run.log(step=done, loss=float(loss.detach()), requests_per_second=round(rate, 1), **{k: float(v) for k, v in numbers.items()})
-                progress.update(bar, completed=done, note=f"loss {float(loss.detach()):.4f}  {rate:,.0f} requests/s")
+                run.log(
+                    step=done,
+                    loss=float(loss.detach()),
+                    requests_per_second=round(rate, 1),
+                    **{k: float(v) for k, v in numbers.items()},
+                )
+                progress.update(
+                    bar, completed=done, note=f"loss {float(loss.detach()):.4f}  {rate:,.0f} requests/s"
+                )
             if validate is not None and done in validate_at:
                 _validate(model, validate, best, run, done)
                 if config.patience and best.worse >= config.patience:
@@ -184,7 +195,9 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, 
         group["lr"] = rate
 
 
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, step: int, identity: str) -> None:
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, step: int, identity: str
+) -> None:
     tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"best/{k}": v for k, v in best.weights.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -192,10 +205,14 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: 
     save_tensors(path, tensors, {"step": step, "identity": identity, "best": best.value, "worse": best.worse})
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, identity: str) -> int:
+def _restore(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, identity: str
+) -> int:
     tensors, facts = load_tensors(path)
     if facts.get("identity") != identity:
-        raise TrainingError(f"{path} was written with another training config, data or seed; remove the run and start again.")
+        raise TrainingError(
+            f"{path} was written with another training config, data or seed; remove the run and start again."
+        )
     model.load_state_dict(_under(tensors, "model/"))
     best.weights, best.value, best.worse = _under(tensors, "best/"), facts["best"], facts["worse"]
     state: dict[int, dict[str, Tensor]] = {}
@@ -220,5 +237,9 @@ def _cut_metrics(run: Run, step: int) -> None:
 
 
 def _progress(run: Run) -> Progress:
-    columns = (TextColumn("{task.description:>12}"), BarColumn(), TextColumn("{task.completed}/{task.total} {task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
+    )
     return Progress(*columns, TimeRemainingColumn(), disable=run.quiet, transient=True)

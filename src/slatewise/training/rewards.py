@@ -72,11 +72,15 @@ def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Ru
     validation = data.split("validation").head(2000)
 
     def step_loss(batch: ListBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
-        return reward_loss(model, batch, config, data, torch_rng(stage.seed, "lists", member, step, device=stage.device)), {}
+        return reward_loss(
+            model, batch, config, data, torch_rng(stage.seed, "lists", member, step, device=stage.device)
+        ), {}
 
     def validate() -> float:
         losses = [
-            reward_loss(model, batch.to(stage.device), config, data, torch_rng(0, "validation", device=stage.device))
+            reward_loss(
+                model, batch.to(stage.device), config, data, torch_rng(0, "validation", device=stage.device)
+            )
             for batch in validation.batches(512)
         ]
         return -float(torch.stack(losses).mean())
@@ -116,7 +120,12 @@ def position_loss(logits_BGLK: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor, m
 
 
 def _known_lists(
-    model: RewardModel, memory: Any, batch: ListBatch, config: RewardConfig, data: PreparedData, rng: torch.Generator
+    model: RewardModel,
+    memory: Any,
+    batch: ListBatch,
+    config: RewardConfig,
+    data: PreparedData,
+    rng: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """The exposed list and drawn lists of items with known feedback (B, G, L), with their feedback (B, G, L, K)."""
     length = data.schema.length
@@ -137,7 +146,9 @@ def _known_lists(
     return lists_BGL, gather_candidates(feedback_BNK, lists_BGL)
 
 
-def _mixed_lists(observed_BN: Tensor, known_BN: Tensor, count: int, length: int, rng: torch.Generator) -> Tensor:
+def _mixed_lists(
+    observed_BN: Tensor, known_BN: Tensor, count: int, length: int, rng: torch.Generator
+) -> Tensor:
     """Random ordered lists in which the share of exposed items varies from list to list, from none to all."""
     b, _ = observed_BN.shape
     lean_BG1 = torch.rand(b, count, 1, generator=rng, device=rng.device) * 8 - 2

@@ -75,6 +75,8 @@ def open_run(path: Path, *, seed: int, resume: bool, quiet: bool = False) -> Run
         RunError: the folder has something in it and ``resume`` is False.
     """
     if path.is_file() or (path.exists() and any(path.iterdir()) and not resume):
-        raise RunError(f"{path} is already there and not empty; add --resume to go on with it, or name another folder.")
+        raise RunError(
+            f"{path} is already there and not empty; add --resume to go on with it, or name another folder."
+        )
     path.mkdir(parents=True, exist_ok=True)
     return Run(path, seed, path / "stages", quiet=quiet or not sys.stderr.isatty())

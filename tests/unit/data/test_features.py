@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_logs import item_table, random_requests, user_table
 
+from sample_logs import item_table, random_requests, user_table
 from slatewise.data.columns import FeatureSet
 from slatewise.data.entities import EntityFeatures, entity_vectors
 from slatewise.data.features import FeatureTransform

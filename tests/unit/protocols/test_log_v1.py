@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from sample_logs import random_requests
 
+from sample_logs import random_requests
 from slatewise.data.log import Log
 from slatewise.errors import ConfigError, DataError
 from slatewise.protocols import log_v1

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import torch
 import typer
-from sample_logs import item_table, random_requests, user_table
 from typer.testing import CliRunner
 
+from sample_logs import item_table, random_requests, user_table
 from slatewise.cli import prepare as verb
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import request_history
@@ -130,6 +130,25 @@ def test_training_statistics_do_not_depend_on_the_test_requests(tmp_path):
     first, other = (load_data(tmp_path / name).split("train").batch(slice(None)) for name in "ab")
     for field in fields(first):
         assert torch.equal(getattr(first, field.name), getattr(other, field.name)), field.name
+
+
+def test_only_what_training_requests_saw_counts_as_trained(tmp_path):
+    requests = random_requests()
+    last = requests["timestamp"].max()
+    seen = pl.DataFrame({"user_id": ["u1", "u1"], "item_id": [41, 42], "timestamp": [-1, last - 1]})
+    lists = log_v1.build(log_v1.Config(), Log(requests=requests, items=item_table(), interactions=seen), 0)
+    late = lists.requests.with_columns(
+        user_id=pl.when(pl.int_range(200) == 199).then(pl.lit("u1")).otherwise("user_id")
+    )
+    _write(type(lists)(**{**vars(lists), "requests": late}), tmp_path / "out")
+    data, vocab = (
+        load_data(tmp_path / "out"),
+        FeatureTransform.load(tmp_path / "out" / "transform").items.vocab,
+    )
+    early, only_test = vocab.encode(pl.Series([41, 42]))
+    assert 0 < early < data.schema.trained_items <= only_test < data.schema.items
+    assert only_test in data.split("test").columns["history"][-1]
+    assert only_test not in data.split("train").columns["history"]
 
 
 def test_the_fingerprint_follows_the_data(tmp_path):

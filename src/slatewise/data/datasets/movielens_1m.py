@@ -6,9 +6,9 @@ which GroupLens publishes beside it.
 
 Two states of ``ratings.dat`` are known: the official one, and one whose last column holds each rating's
 chronological rank within its user instead of the clock time (which suffices for every protocol here: they use
-only the order within a user). Users, films, stars and the order of lines are the same in both, so one checksum
-of these columns recognises both; ratings that it does not recognise are read all the same and counted as
-``ratings with an unknown checksum``.
+only the order within a user). Users, films, stars and the order of lines are the same in both, so one
+checksum of these columns recognises both; ratings that it does not recognise are read all the same and
+counted as ``ratings with an unknown checksum``.
 
 Source: https://grouplens.org/datasets/movielens/1m/; F. M. Harper and J. A. Konstan, "The MovieLens Datasets:
 History and Context", ACM TiiS 5(4), 2015. Licence (the archive's README): research use with this citation; no
@@ -18,10 +18,11 @@ redistribution; no commercial or revenue-bearing use without GroupLens' permissi
 from __future__ import annotations
 
 import hashlib
-import lzma
 import http.client
+import lzma
 import urllib.request
 import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -40,7 +41,7 @@ RATINGS_SHA256 = "2dad134c8b493373beed8d2a42e18ec2a93606fd957bd76c0bfbdef5c514b9
 
 
 class Config(Frozen):
-    """Options. ``download``: fetch the official archive (6 MB) into the source folder if the files are not there."""
+    """Options. ``download``: fetch the official archive (6 MB) into ``source`` where files are missing."""
 
     download: bool = False
 
@@ -50,14 +51,16 @@ def load(config: Config, source: Path | None) -> Log:
 
     Returns:
         A log without requests. ``interactions``: ``user_id, item_id, timestamp, feedback`` (1 to 5 stars);
-        ``users``: ``gender, age`` (lower end of the bracket, years), ``occupation``, ``zip_area`` (first digit);
-        ``items``: ``year`` of release and ``genres`` (list of strings).
+        ``users``: ``gender, age`` (lower end of the bracket, years), ``occupation``, ``zip_area`` (first
+        digit); ``items``: ``year`` of release and ``genres`` (list of strings).
 
     Raises:
         DataError: no ``source``, a file is missing or has another format, or the download failed.
     """
     if source is None:
-        raise DataError("movielens-1m needs --source DIR with ratings.dat, users.dat and movies.dat (plain or .xz).")
+        raise DataError(
+            "movielens-1m needs --source DIR with ratings.dat, users.dat and movies.dat (plain or .xz)."
+        )
     if config.download and any(_find(source, name) is None for name in FILES):
         _download(source)
     ratings = _read_ratings(_read(source, "ratings.dat"))
@@ -70,7 +73,7 @@ def load(config: Config, source: Path | None) -> Log:
 
 
 def content_sum(ratings: pl.DataFrame) -> str:
-    """The sha256 by which ratings are recognised: users, films and stars in the file's order, without the clock."""
+    """The sha256 that recognises ratings: of users, films and stars in their order, without the clock."""
     line = pl.concat_str("user_id", "item_id", pl.col("feedback").cast(pl.Int8), separator="::")
     return hashlib.sha256(ratings.select(line).write_csv(include_header=False).encode()).hexdigest()
 
@@ -83,8 +86,8 @@ def _read(source: Path, name: str) -> bytes:
     path = _find(source, name)
     if path is None:
         raise DataError(
-            f"{source} has neither {name} nor {name}.xz; name the folder of the unpacked ml-1m archive as --source, "
-            "or let it be fetched with --download."
+            f"{source} has neither {name} nor {name}.xz; name the folder of the unpacked ml-1m archive "
+            "as --source, or let it be fetched with --download."
         )
     try:
         return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
@@ -92,12 +95,16 @@ def _read(source: Path, name: str) -> bytes:
         raise DataError(f"{path} cannot be read: {error}.") from None
 
 
-def _table(raw: bytes, name: str, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    """The ``::`` file as a table. Polars separates by one byte, so ``::`` becomes one that no text here has."""
+def _table(raw: bytes, name: str, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """The ``::`` file as a table; as polars separates by one byte, ``::`` becomes one that no text has."""
     text = raw.decode("latin-1").encode()  # titles have accents
     try:
         table = pl.read_csv(
-            BytesIO(text.replace(b"::", b"\x1f")), separator="\x1f", has_header=False, quote_char=None, schema=columns
+            BytesIO(text.replace(b"::", b"\x1f")),
+            separator="\x1f",
+            has_header=False,
+            quote_char=None,
+            schema=columns,
         )
     except (pl.exceptions.PolarsError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -113,7 +120,13 @@ def _read_ratings(raw: bytes) -> pl.DataFrame:
 
 
 def _read_users(raw: bytes) -> pl.DataFrame:
-    columns = {"user_id": pl.Int64, "gender": pl.String, "age": pl.Int32, "occupation": pl.String, "zip": pl.String}
+    columns = {
+        "user_id": pl.Int64,
+        "gender": pl.String,
+        "age": pl.Int32,
+        "occupation": pl.String,
+        "zip": pl.String,
+    }
     users = _table(raw, "users.dat", columns)
     return users.with_columns(zip_area=pl.col("zip").str.slice(0, 1)).drop("zip")
 
@@ -132,7 +145,9 @@ def _download(source: Path) -> None:
     archive = _fetch(URL)
     came = hashlib.md5(archive, usedforsecurity=False).hexdigest()
     if came != ZIP_MD5:
-        raise DataError(f"the archive from {URL} has MD5 {came} instead of {ZIP_MD5}; nothing was unpacked, try again.")
+        raise DataError(
+            f"the archive from {URL} has MD5 {came} instead of {ZIP_MD5}; nothing was unpacked, try again."
+        )
     source.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(BytesIO(archive)) as members:
         for name in (*FILES, "README"):
@@ -147,4 +162,6 @@ def _fetch(url: str) -> bytes:
             return bytes(reply.read())
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         reason = getattr(error, "reason", error)
-        raise DataError(f"{url} could not be fetched ({reason}); fetch it by hand and unpack it into --source.") from None
+        raise DataError(
+            f"{url} could not be fetched ({reason}); fetch it by hand and unpack it into --source."
+        ) from None

@@ -1,0 +1,71 @@
+"""Seconds, measured turn by turn so that a busy neighbour slows every side alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+Work = Callable[[], object]
+MATMUL = 1024
+
+
+def seconds_of(work: Work, device: str = "cpu") -> float:
+    """How long one call takes; on an accelerator, until its last kernel has ended."""
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def median_seconds(
+    sides: Mapping[str, Work],
+    rounds: int,
+    device: str = "cpu",
+    *,
+    tick: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
+    """Median seconds of each side over ``rounds``, in each of which every side has its turn.
+
+    ``tick`` is called after each round. Warm-up is the caller's, since one side may take a minute.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, work in sides.items():
+            taken[name].append(seconds_of(work, device))
+        tick()
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def rounds_for(sides: Mapping[str, Work], budget: float, device: str = "cpu") -> int:
+    """An odd number of rounds, 3 to 101, that fits ``budget`` seconds, from one warm-up and one timed call each."""
+    for work in sides.values():
+        work()
+    once = sum(seconds_of(work, device) for work in sides.values())
+    return min(max(int(budget / once), 3), 101) | 1
+
+
+def matmul_work(device: str = "cpu") -> tuple[Work, float]:
+    """A large fp32 matrix product, the machine's best, and its floating point operations."""
+    a, b = torch.randn(2, MATMUL, MATMUL, device=device)
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out), 2.0 * MATMUL**3
+
+
+def operations(work: Work) -> float:
+    """Floating point operations of the matrix products (attention included) in one call."""
+    math: AbstractContextManager[object] = sdpa_kernel(SDPBackend.MATH)  # the counter knows no fused CPU attention
+    with math, FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
