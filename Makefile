@@ -31,8 +31,8 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/slatewise bench train-step
-	$(BIN)/slatewise bench decode
+	$(BIN)/slatewise bench train-step --out benchmarks/results
+	$(BIN)/slatewise bench decode --out benchmarks/results
 
 clean:
 	rm -rf $(VENV) build dist

@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, get_args, get_origin
 
 import msgspec
 
@@ -16,8 +16,18 @@ from slatewise.names import nearest
 T = TypeVar("T")
 
 
-class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every config: immutable, keyword only, and an unknown key is an error."""
+if TYPE_CHECKING:
+    # msgspec tells type checkers that structs are mutable unless each says otherwise; configs never are
+    @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+    class _Closed(type): ...
+
+    class Frozen(metaclass=_Closed):
+        """Base of every config: immutable, keyword only, and an unknown key is an error."""
+
+else:
+
+    class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """Base of every config: immutable, keyword only, and an unknown key is an error."""
 
 
 def build(kind: type[T], values: dict[str, Any], *, where: str = "config") -> T:
@@ -61,6 +71,12 @@ def _fields_at(kind: Any, path: str) -> list[str]:
         if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
             return []
     return sorted(f.encode_name for f in msgspec.structs.fields(kind))
+
+
+def replace(config: T, **changes: Any) -> T:
+    """The config with some fields changed."""
+    changed: T = msgspec.structs.replace(config, **changes)  # type: ignore[type-var]
+    return changed
 
 
 def to_plain(config: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from slatewise.errors import ConfigError
@@ -30,8 +32,9 @@ def available(room: str) -> list[str]:
 
 def _defines_config(package: str, name: str) -> bool:
     spec = importlib.util.find_spec(f"{package}.{name}")
-    source = spec.loader.get_source(spec.name) if spec and spec.loader else None  # type: ignore[attr-defined]
-    return bool(source) and "\nclass Config(" in source
+    if spec is None or spec.origin is None:
+        return False
+    return "\nclass Config(" in Path(spec.origin).read_text(encoding="utf-8")
 
 
 def nearest(name: str, allowed: list[str]) -> str:

@@ -11,6 +11,7 @@ Folder::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def make_ranker(
     config: object,
     policy: str,
     policy_config: object,
-    parts: dict[str, torch.nn.Module],
+    parts: Mapping[str, torch.nn.Module],
     data: PreparedData,
     seed: int,
 ) -> Ranker:

@@ -159,8 +159,10 @@ def read_recipe(path: Path) -> Recipe:
     for name in recipe.rows:
         method, options = recipe.row(name)
         build(plugin("methods", method).Config, options, where=f"{path}, row '{name}'")
-    for entry in (*recipe.expected, *recipe.gaps):
-        for row in (entry.row,) if isinstance(entry, Expected) else (entry.better, entry.worse):
+    named = [(e.row, *([e.above] if e.above else [])) for e in recipe.expected]
+    named += [(gap.better, gap.worse) for gap in recipe.gaps] + [curve.rows for curve in recipe.curves]
+    for rows in named:
+        for row in rows:
             if row not in recipe.rows and row != "optimum":
                 raise ConfigError(
                     f"{path} names row '{row}', which it has not.{nearest(row, list(recipe.rows))}"

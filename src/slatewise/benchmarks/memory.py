@@ -1,9 +1,9 @@
 """Peak memory of one piece of work, in a process of its own.
 
 On CPU: the peak of resident memory during the work minus resident memory before it, both from Linux's
-``/proc/self`` (``ru_maxrss`` would do, but it cannot be set back and a child inherits its parent's). It counts
-everything: activations, gradients, optimizer state, scratch, what the allocator holds back. On CUDA: the
-allocator's own peak minus what was allocated before.
+``/proc/self`` (``ru_maxrss`` cannot be set back, and a child inherits its parent's). It counts everything:
+activations, gradients, optimizer state, scratch, what the allocator holds back. On CUDA: the allocator's own
+peak minus what was allocated before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MEMORY_WORDS = ("memory", "alloc")  # what the errors of exhausted allocators have in common
 
 
-def peak_apart(make: Callable[..., Work], *arguments: object, device: str, threads: int, limit: int) -> int | None:
+def peak_apart(
+    make: Callable[..., Work], *arguments: object, device: str, threads: int, limit: int
+) -> int | None:
     """Peak bytes that ``make(*arguments)()`` adds to what ``make`` itself has built, in a fresh process.
 
     Args:
@@ -39,7 +41,9 @@ def peak_apart(make: Callable[..., Work], *arguments: object, device: str, threa
             return None
 
 
-def _peak(make: Callable[..., Work], arguments: tuple[object, ...], device: str, threads: int, limit: int) -> int | None:
+def _peak(
+    make: Callable[..., Work], arguments: tuple[object, ...], device: str, threads: int, limit: int
+) -> int | None:
     torch.set_num_threads(threads)
     work = make(*arguments)
     _guard(device, limit)
@@ -63,7 +67,9 @@ def peak_here(work: Work, device: str = "cpu") -> int:
         work()
         return torch.cuda.max_memory_allocated(device) - before
     if not CLEAR.exists():
-        raise ConfigError("peak memory on cpu is read from /proc, which is not here; run on Linux or on cuda.")
+        raise ConfigError(
+            "peak memory on cpu is read from /proc, which is not here; run on Linux or on cuda."
+        )
     CLEAR.write_text("5")  # sets the high-water mark back to what is resident now
     before = _status("VmRSS")
     work()

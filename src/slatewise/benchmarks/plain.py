@@ -1,7 +1,7 @@
-"""The plain way to write a list: a network call for each position, nothing cached. The reference of the suites.
+"""The plain way to write a list: a network call for each position, nothing cached. The suites' reference.
 
-It is written from the formulas, on the generator's layers but not on its ``step`` or ``log_prob``, so that equal
-log-probabilities say something. Every request must have at least L candidates.
+It is written from the formulas, on the generator's layers but not on its ``step`` or ``log_prob``, so that
+equal log-probabilities say something. Every request must have at least L candidates.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ def next_logits(generator: Autoregressive, memory: Memory, prefix_BT: Tensor) ->
     query_BD = generator.pointer_query(generator.norm(x_B1TD[:, 0, -1]))
     match_BN = (parts.pointer_BND @ query_BD[..., None]).squeeze(2) / math.sqrt(query_BD.shape[1])
     open_BN = memory.mask_BN.scatter(1, prefix_BT, False)
-    return (match_BN + parts.bias_BN).masked_fill(~open_BN, CLOSED)
+    logits_BN: Tensor = match_BN + parts.bias_BN
+    return logits_BN.masked_fill(~open_BN, CLOSED)
 
 
 def write_plainly(
     generator: Autoregressive, batch: ListBatch, length: int, choose: Choose, *, encode_once: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """One list a request; each position re-runs tower, encoder and decoder (``encode_once``: the decoder alone).
+    """One list a request; each position re-runs the whole network (``encode_once``: the decoder alone).
 
     Returns:
         The lists (B, L) and each position's log-probability (B, L), with gradient where it is enabled.

@@ -9,7 +9,7 @@ from slatewise.config import Frozen
 Progress = Callable[[str, float], None]  # what is being measured, share of the whole run that is done
 
 
-class Row(Frozen, frozen=True):
+class Row(Frozen):
     """One measurement and what it is held against; ``ratio`` is ``value / reference``."""
 
     name: str
@@ -19,7 +19,7 @@ class Row(Frozen, frozen=True):
     ratio: float | None = None
 
 
-class Expectation(Frozen, frozen=True):
+class Expectation(Frozen):
     """A bound on the ratio of the row whose name begins with ``row``, set before the measurement."""
 
     row: str
@@ -43,6 +43,8 @@ def compared(name: str, value: float, unit: str, reference: float) -> Row:
 
 
 def judged(rows: Iterable[Row], expected: Iterable[Expectation]) -> list[tuple[Expectation, Row]]:
-    """Each expectation with its row; one whose row was not measured (other sizes by ``--set``) is left out."""
+    """Each expectation with its row; one whose row was not measured (other sizes) is left out."""
     rows = list(rows)
-    return [(e, row) for e in expected for row in rows if row.name.startswith(e.row) and row.ratio is not None]
+    return [
+        (e, row) for e in expected for row in rows if row.name.startswith(e.row) and row.ratio is not None
+    ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 Work = Callable[[], object]
 MATMUL = 1024
@@ -44,7 +45,7 @@ def median_seconds(
 
 
 def rounds_for(sides: Mapping[str, Work], budget: float, device: str = "cpu") -> int:
-    """An odd number of rounds, 3 to 101, that fits ``budget`` seconds, from one warm-up and one timed call each."""
+    """An odd number of rounds, 3 to 101, for ``budget`` seconds: one warm-up and one timed call of each."""
     for work in sides.values():
         work()
     once = sum(seconds_of(work, device) for work in sides.values())
@@ -58,12 +59,33 @@ def matmul_work(device: str = "cpu") -> tuple[Work, float]:
     return lambda: torch.mm(a, b, out=out), 2.0 * MATMUL**3
 
 
+class _Operations(TorchDispatchMode):
+    """Adds up torch's own formulas; its FlopCounterMode fails on a step that changes gradient modes."""
+
+    total: float
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def operations(work: Work) -> float:
     """Floating point operations of the matrix products (attention included) in one call."""
-    math: AbstractContextManager[object] = sdpa_kernel(SDPBackend.MATH)  # the counter knows no fused CPU attention
-    with math, FlopCounterMode(display=False) as counter:
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        _Operations() as counted,
+    ):  # no formula for the fused attention of a CPU
         work()
-    return float(counter.get_total_flops())
+    return counted.total
 
 
 def _wait(device: str) -> None:

@@ -60,7 +60,7 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
     """
     folds = config.folds if config.fit == "cross_fit" else 0
     fit_R = assign_fits(requests, folds, seed)
-    factors = [_factorise(config, seen_by(i, fit_R, interactions), seed) for i in range(folds)]
+    factors = [_factorise(config, seen_by(i, folds, fit_R, interactions), seed) for i in range(folds)]
     factors.append(_factorise(config, interactions, seed))
 
     def score(fit: int, user_R: Ints) -> Floats:
@@ -69,7 +69,7 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
             return user_UD[user_R] @ item_ID.T
 
     item_ID = factors[-1][1]
-    return Fits(fit_R, score, interactions, item_ID / max(float(np.sqrt(np.mean(item_ID**2))), 1e-12))
+    return Fits(fit_R, folds, score, interactions, item_ID / max(float(np.sqrt(np.mean(item_ID**2))), 1e-12))
 
 
 def _factorise(config: Config, interactions: Interactions, seed: int) -> tuple[Floats, Floats]:

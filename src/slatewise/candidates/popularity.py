@@ -40,13 +40,13 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
     """Count once per fold, and once on all interactions; the item vector is the score itself."""
     folds = config.folds if config.fit == "cross_fit" else 0
     fit_R = assign_fits(requests, folds, seed)
-    scores = [log_popularity(seen_by(i, fit_R, interactions)) for i in range(folds)]
+    scores = [log_popularity(seen_by(i, folds, fit_R, interactions)) for i in range(folds)]
     scores.append(log_popularity(interactions))
 
     def score(fit: int, user_R: Ints) -> Floats:
         return np.tile(scores[fit], (len(user_R), 1))
 
-    return Fits(fit_R, score, interactions, scores[-1][:, None])
+    return Fits(fit_R, folds, score, interactions, scores[-1][:, None])
 
 
 def log_popularity(interactions: Interactions) -> Floats:

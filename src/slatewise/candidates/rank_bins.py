@@ -85,7 +85,8 @@ def matched_negatives(
     scarce_R = count_R < number
     low_RS[scarce_R], high_RS[scarce_R] = np.arange(number), np.arange(number) + 1
     drawn_RS = _draw_distinct(low_RS, high_RS, rng)
-    return np.where(drawn_RS < count_R[:, None], np.take_along_axis(order_RU, drawn_RS, axis=1), -1)
+    found_RS = np.take_along_axis(order_RU, np.minimum(drawn_RS, order_RU.shape[1] - 1), axis=1)
+    return np.where(drawn_RS < count_R[:, None], found_RS, -1)
 
 
 def _ranking(score_RI: Floats, may_draw_RI: Bools, exposed_RE: Ints) -> tuple[Ints, Ints]:

@@ -84,7 +84,7 @@ class Fits:
     """One or several fits, and who uses which.
 
     Attributes:
-        fit_R: fit that each request is scored by (see :func:`assign_fits`).
+        fit_R: fit that each request is scored by (see :func:`assign_fits`).   folds: 0 = not cross-fitted.
         score: ``score(fit, user_R) -> score_RI`` for users given by code; the matrix is the caller's to
             change.
         interactions: what the fit on everything saw; the others saw :func:`seen_by`.
@@ -92,6 +92,7 @@ class Fits:
     """
 
     fit_R: Ints
+    folds: int
     score: Callable[[int, Ints], Floats]
     interactions: Interactions
     item_vectors_ID: Floats
@@ -100,7 +101,7 @@ class Fits:
         """All requests in chunks that share a fit."""
         for fit in np.unique(self.fit_R):
             rows_R = np.flatnonzero(self.fit_R == fit)
-            seen_UI = pairs(seen_by(int(fit), self.fit_R, self.interactions))
+            seen_UI = pairs(seen_by(int(fit), self.folds, self.fit_R, self.interactions))
             for start in range(0, len(rows_R), CHUNK):
                 chunk_R = rows_R[start : start + CHUNK]
                 user_R = requests.user_R[chunk_R]
@@ -136,8 +137,10 @@ def assign_fits(requests: Requests, folds: int, seed: int) -> Ints:
     return fit_R
 
 
-def seen_by(fit: int, fit_R: Ints, interactions: Interactions) -> Interactions:
-    """What fit number ``fit`` may see: all interactions but those of the training requests that it scores."""
+def seen_by(fit: int, folds: int, fit_R: Ints, interactions: Interactions) -> Interactions:
+    """What fit number ``fit`` may see: all but the training requests it scores; fit ``folds`` sees all."""
+    if fit == folds:
+        return interactions
     in_list_n = interactions.list_n >= 0
     held_out_n = in_list_n & (fit_R[interactions.list_n] == fit)
     return interactions.take(~held_out_n)

@@ -106,7 +106,7 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_words(entry)}" for key, entry in value.items())
     if isinstance(value, list):
-        return "; ".join(_kind(entry) if isinstance(entry, dict) else str(entry) for entry in value)
+        return "\n".join(_kind(entry) if isinstance(entry, dict) else str(entry) for entry in value)
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -68,7 +69,7 @@ def join(tables: Tables, options: Options) -> Joined:
     if options.exposed_length is not None:
         shown = ranked.filter(pl.int_range(pl.len()).over("ranking") < options.exposed_length)
     acts = _acts(tables.interactions, options)
-    feedback, lost = _feedback(acts, rankings, shown, options.types)
+    feedback, lost = _feedback(acts, rankings, shown, options)
     columns, left_out = _candidate_columns(tables.ranked, ranked, options)
     order = rankings["row"]
     requests = pl.DataFrame(
@@ -81,7 +82,9 @@ def join(tables: Tables, options: Options) -> Joined:
             **_context(tables.rankings, order, options.list_values),
         }
     )
-    return Joined(requests, _history(acts, tables), counts | lost | {"candidate_texts_left_out": left_out})
+    others = tables.interactions.height - acts.height
+    rest = {"interactions_of_other_types": others, "candidate_texts_left_out": left_out}
+    return Joined(requests, _history(acts, tables), counts | lost | rest)
 
 
 def _kept(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
@@ -89,9 +92,9 @@ def _kept(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     every = tables.rankings.frame().with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     ranked = tables.ranked.frame().with_row_index("at")
     first = every.filter(pl.col("id").is_first_distinct())
-    filled = first.filter(pl.col("row").is_in(ranked["ranking"].unique().implode()))
+    filled = first.filter(_among(first["row"], ranked["ranking"]))
     if filled.height < every.height:
-        ranked = ranked.filter(pl.col("ranking").is_in(filled["row"].implode()))
+        ranked = ranked.filter(_among(ranked["ranking"], filled["row"]))
     once = _each_once(ranked, filled["row"])
     counts = {
         "rankings": every.height,
@@ -103,6 +106,17 @@ def _kept(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     }
     # A ranking without user or session is its own user, else all anonymous visitors would share one history.
     return filled.with_columns(pl.col("user").fill_null(pl.col("id"))), once, counts
+
+
+def _among(rows: pl.Series, wanted: pl.Series) -> pl.Series:
+    """For each row number whether it is one of ``wanted``; a lookup, since both count rows of one table."""
+    here = np.zeros(max(_top(rows), _top(wanted)), bool)
+    here[wanted.to_numpy()] = True
+    return pl.Series(here[rows.to_numpy()])
+
+
+def _top(rows: pl.Series) -> int:
+    return int(rows.to_numpy().max(initial=-1)) + 1
 
 
 def _each_once(ranked: pl.DataFrame, order: pl.Series) -> pl.DataFrame:
@@ -130,12 +144,12 @@ def _acts(table: Table, options: Options) -> pl.DataFrame:
 
 
 def _feedback(
-    acts: pl.DataFrame, rankings: pl.DataFrame, shown: pl.DataFrame, types: list[str]
+    acts: pl.DataFrame, rankings: pl.DataFrame, shown: pl.DataFrame, options: Options
 ) -> tuple[dict[str, pl.Series], dict[str, int]]:
     """One column ``feedback_<type>`` a type, aligned with ``shown``, and what could not be joined."""
     known = acts.join(rankings.select(ranking="id", request="row"), on="ranking", how="inner")
     place = shown.select("item", request="ranking").with_row_index("place")
-    place = place.filter(pl.col("request").is_in(known["request"].unique().implode()))
+    place = place.filter(_among(place["request"], known["request"]))
     matched = known.join(place, on=["request", "item"], how="inner")
     outside = acts["ranking"].null_count()
     counts = {
@@ -145,23 +159,22 @@ def _feedback(
         "interactions_with_item_not_shown": known.height - matched.height,
         "interactions_without_amount": acts["amount"].null_count(),
     }
-    columns = {
-        f"feedback_{name}": _column(matched.filter(pl.col("type") == name), shown.height) for name in types
-    }
-    if LABEL in types:
+    columns = {}
+    for name in options.types:
+        of_type = matched.filter(pl.col("type") == name)
+        columns[f"feedback_{name}"] = _column(of_type, shown.height, adds_up=name in options.amounts)
+    if LABEL in options.types:
         own = f"feedback_{LABEL}"
         columns[own] = shown[LABEL].zip_with(shown[LABEL].is_not_null(), columns[own])
     return columns, counts
 
 
-def _column(matched: pl.DataFrame, size: int) -> pl.Series:
-    """Amounts add up; what only happened (all amounts are 1) happened once, however often."""
-    amount = (
-        pl.when((pl.col("amount") == 1.0).all()).then(1.0).otherwise(pl.col("amount").fill_null(0.0).sum())
-    )
-    sums = matched.group_by("place").agg(amount.alias("amount"))
+def _column(matched: pl.DataFrame, size: int, *, adds_up: bool) -> pl.Series:
+    """Amounts add up; what only happened happened once, however often."""
+    amount = pl.col("amount").fill_null(0.0)
+    values = matched.group_by("place").agg(amount.sum() if adds_up else amount.max())
     column = np.zeros(size)
-    column[sums["place"].to_numpy()] = sums["amount"].to_numpy()
+    column[values["place"].to_numpy()] = values["amount"].to_numpy()
     return pl.Series(column)
 
 
@@ -195,12 +208,14 @@ def _context(table: Table, order: pl.Series, list_values: int) -> dict[str, pl.S
 
 def _lists(ranking: pl.Series, order: pl.Series, columns: dict[str, pl.Series]) -> dict[str, pl.Series]:
     """One list a ranking in ``order``, of flat columns whose rows stand in that order already."""
-    counts = np.bincount(ranking.to_numpy(), minlength=int(order.max() or 0) + 1)[order.to_numpy()]  # type: ignore[arg-type]
+    counts = np.bincount(ranking.to_numpy(), minlength=_top(order))[order.to_numpy()]
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
-    return {
-        name: pl.Series(name, pa.LargeListArray.from_arrays(offsets, values.rechunk().to_arrow()))
+    old = pl.CompatLevel.oldest()  # older versions of polars crash on lists of Arrow's newer strings
+    lists = {
+        name: pa.LargeListArray.from_arrays(offsets, values.rechunk().to_arrow(compat_level=old))
         for name, values in columns.items()
     }
+    return cast(pl.DataFrame, pl.from_arrow(pa.table(lists))).to_dict(as_series=True)
 
 
 def last_known(table: Table, key: str, list_values: int) -> pl.DataFrame:

@@ -95,7 +95,7 @@ def _read_jsonl(path: Path) -> pl.DataFrame:
         return pl.DataFrame()
     try:
         return pl.read_ndjson(raw, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, RuntimeError) as error:  # which, depends on the version
         raise DataError(
             f"{path}{_bad_line(raw) or f' cannot be read as JSON lines: {_short(error)}.'}"
         ) from None

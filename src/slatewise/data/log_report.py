@@ -48,9 +48,9 @@ def _unseen(source: Source) -> dict[str, int]:
         other = source.others.get(table)
         if other is None or key not in other.columns or column not in source.requests.columns:
             continue
-        ids = source.requests[column]
+        ids = source.requests[column].alias(key)
         ids = (ids.explode() if isinstance(ids.dtype, pl.List) else ids).drop_nulls().unique()
-        found[f"{table}_without_features"] = int((~ids.is_in(other[key].drop_nulls().implode())).sum())
+        found[f"{table}_without_features"] = ids.to_frame().join(other, on=key, how="anti").height
     return found
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from slatewise.data.check import examine
 from slatewise.data.log_columns import ALLOWED, ID, SCALAR, TIME, WrongType, as_id, as_scalar, as_time
-from slatewise.data.log_faults import Fault, errors
+from slatewise.data.log_faults import Fault
 from slatewise.data.log_files import find_table, read_frame
 from slatewise.data.log_rules import Rule, broken
 from slatewise.errors import DataError
@@ -199,8 +199,3 @@ def _not_finite(name: str, *, strict: bool) -> Rule:
     )
     rest = "." if strict else ", and null for a missing one."
     return Rule("not-finite", name, when, lambda row: f"is {row[name]}; allowed are finite numbers{rest}")
-
-
-def has_errors(source: Source) -> bool:
-    """True if the source cannot be used."""
-    return bool(errors(source.faults))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from slatewise.config import Frozen
+from slatewise.config import Frozen, replace
 from slatewise.errors import DataError
 from slatewise.names import nearest
 
@@ -83,4 +81,4 @@ class Manifest(Frozen):
                 raise DataError(
                     f"target names feedback '{name}', but the data has: {', '.join(kinds)}.{hint}"
                 )
-        return msgspec.structs.replace(self, target=target)
+        return replace(self, target=target)

@@ -16,7 +16,7 @@ from slatewise.generators.base import Generator, Memory
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``width`` prefixes are kept at each position (at least as many as lists are asked for)."""
 
     width: Annotated[int, Meta(ge=1)] = 8

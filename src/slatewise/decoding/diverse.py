@@ -20,7 +20,7 @@ from slatewise.generators.base import Generator, Memory, list_mask
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """How strongly lists are kept apart.
 
     The penalties are in nats for a candidate that *all* earlier lists use, and in proportion for one that

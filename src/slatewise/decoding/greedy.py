@@ -12,7 +12,7 @@ from slatewise.generators.base import Generator, Memory
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """Greedy decoding has no settings."""
 
 

@@ -20,7 +20,7 @@ from slatewise.generators.base import Generator, Memory
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``temperature`` divides the scores before the noise is added."""
 
     temperature: Annotated[float, Meta(gt=0)] = 1.0

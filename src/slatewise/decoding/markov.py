@@ -19,7 +19,7 @@ from slatewise.generators.base import CLOSED, Generator, Memory, list_mask
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``sample`` draws the chain's items (the paper); otherwise it takes the best at each position."""
 
     sample: bool = True

@@ -18,7 +18,7 @@ from slatewise.generators.base import CLOSED, Generator, Memory
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``top_k`` keeps the k most probable candidates of a position; ``top_p`` keeps the fewest candidates
     whose probability together reaches p. ``None`` keeps all. Both are applied after the temperature.
     """

@@ -20,7 +20,7 @@ from slatewise.generators.base import Generator, Memory
 from slatewise.types import Slate
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``steps`` is the paper's K; ``leaves`` is how many branches ``decode`` looks at for its one list."""
 
     steps: Annotated[int, Meta(ge=1)] = 2

@@ -32,7 +32,7 @@ def entrants(policies: Sequence[Any]) -> list[Entrant]:
     """An entrant for each policy: an :class:`Entrant`, a ranker, or any object with name and rank(batch).
 
     Rankers of one method and config are seeds of one row. Rankers of one method but other configs get rows
-    of their own, named after their run folders.
+    of their own, named after the first run folder of each.
 
     Raises:
         ConfigError: no policy, or two that cannot be told apart.
@@ -51,11 +51,9 @@ def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
     if isinstance(policy, Entrant):
         return policy
     namesakes = [other for other in policies if other.name == policy.name]
-    group = policy.name
-    if any(_settings(other) != _settings(policy) for other in namesakes):
-        group = f"{policy.name} ({_folder(policy)})"
     alike = [other for other in namesakes if _settings(other) == _settings(policy)]
-    name = group if len(alike) == 1 else f"{group} seed {_seed(policy)}"
+    group = policy.name if len(alike) == len(namesakes) else f"{policy.name} ({_folder(alike[0])})"
+    name = group if len(alike) == 1 or _seed(policy) is None else f"{group} seed {_seed(policy)}"
     # A ranker's `rank` takes tables in the caller's ids; batches go to `rank_batch`.
     rank = getattr(policy, "rank_batch", None) or policy.rank
     return Entrant(name, rank, group, getattr(policy, "kind", "ranker"), getattr(policy, "paper", None))
@@ -66,7 +64,7 @@ def _settings(policy: Any) -> Any:
 
 
 def _seed(policy: Any) -> Any:
-    return getattr(getattr(policy, "card", None), "seed", 0)
+    return getattr(getattr(policy, "card", None), "seed", None)
 
 
 def _folder(policy: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -96,7 +94,7 @@ def floors_and_ceilings(
     length, negatives = data.schema.length, data.manifest.unexposed_is_negative
     rows: list[Policy] = [ScorePolicy("random", _random(seed), length), *_by_features(data, length)]
     if negatives and fitted:
-        rows += [ScorePolicy(name, _fitted(name, data), length) for name in FITTED if _there(name)]
+        rows += _fitted(data, length, seed)
     # Where only exposed candidates can be positive, knowing what was exposed is knowing most of the answer.
     rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
     if negatives:
@@ -109,20 +107,14 @@ def floors_and_ceilings(
     return [*rows, TrueItemSort(truth), Optimum(truth, split)] if truth is not None else rows
 
 
-FITTED = (
-    "geometry",
-    "cooccurrence",
-)  # files of slatewise.candidates with fit(split) -> object with score(batch)
+def _fitted(data: PreparedData, length: int, seed: int) -> list[Policy]:
+    from slatewise.candidates import cooccurrence, geometry  # scikit-learn is slow to import
 
-
-def _there(name: str) -> bool:
-    return importlib.util.find_spec(f"slatewise.candidates.{name}") is not None
-
-
-def _fitted(name: str, data: PreparedData) -> Score:
-    model = importlib.import_module(f"slatewise.candidates.{name}").fit(data.split("train"))
-    score: Score = model.score
-    return score
+    train, rows = data.split("train"), list[Policy]()
+    if geometry.score_columns(train):
+        trees = geometry.fit(train, data.manifest.target_weights(), seed)
+        rows.append(ScorePolicy("geometry", trees.score, length))
+    return [*rows, ScorePolicy("cooccurrence", cooccurrence.fit(train).score, length)]
 
 
 def _by_features(data: PreparedData, length: int) -> list[Policy]:

@@ -15,7 +15,7 @@ from slatewise.groups.context import Context
 from slatewise.names import nearest
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``policy`` is the auxiliary's name.
 
     Its first list is its greedy one (for a scorer the sort by score), any further ones are samples at

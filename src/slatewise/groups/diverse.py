@@ -13,7 +13,7 @@ from slatewise.decoding import diverse
 from slatewise.groups.context import Context
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """Penalties in nats, as in :class:`slatewise.decoding.diverse.Config`."""
 
     strength: Annotated[float, Meta(ge=0)] = 2.0

@@ -20,7 +20,7 @@ from slatewise.errors import ConfigError
 from slatewise.groups.context import Context
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """What is polished, and how long.
 
     ``start``: the ``best`` lists already in the group, or the generator's ``greedy`` list. ``rounds`` of

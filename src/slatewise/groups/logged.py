@@ -11,7 +11,7 @@ from slatewise.groups._single import require_single
 from slatewise.groups.context import Context
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """The logged list has no settings."""
 
 

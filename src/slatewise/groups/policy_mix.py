@@ -21,7 +21,7 @@ from slatewise.rng import torch_rng
 from slatewise.types import Group
 
 
-class Family(Frozen, frozen=True):
+class Family(Frozen):
     """``count`` lists of one family; ``options`` are the family's own settings."""
 
     family: str

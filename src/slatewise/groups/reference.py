@@ -14,7 +14,7 @@ from slatewise.types import Group
 FLAT = 1e-6  # relative spread below which values differ by rounding only
 
 
-class ReferenceConfig(Frozen, frozen=True):
+class ReferenceConfig(Frozen):
     """How rewards become a policy.
 
     Attributes:

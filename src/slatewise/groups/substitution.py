@@ -14,7 +14,7 @@ from slatewise.generators.base import list_mask
 from slatewise.groups.context import Context
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """From 1 to ``replacements`` items (each number equally likely; the paper allows two) give way to random
     candidates from outside the list, at random positions. ``swap`` also exchanges two random positions.
     """

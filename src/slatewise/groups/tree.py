@@ -13,7 +13,7 @@ from slatewise.decoding import tree
 from slatewise.groups.context import Context
 
 
-class Config(Frozen, frozen=True):
+class Config(Frozen):
     """``steps`` is the paper's K: the first positions, at which the lists branch."""
 
     steps: Annotated[int, Meta(ge=1)] = 2

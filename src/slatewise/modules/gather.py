@@ -15,4 +15,4 @@ def gather_candidates(x_BND: Tensor, lists_BGL: Tensor) -> Tensor:
     """Vectors of the listed candidates (B, G, L, D), without expanding ``x_BND`` G times."""
     b, g, length = lists_BGL.shape
     index = lists_BGL.reshape(b, g * length, 1).expand(-1, -1, x_BND.shape[2])
-    return x_BND.gather(1, index).view(b, g, length, -1)
+    return x_BND.gather(1, index).view(b, g, length, x_BND.shape[2])

@@ -1,7 +1,7 @@
 """A layer over the positions of a list, for models that value lists.
 
 Softmax attention averages what stands before; a user's tiredness of a category adds up. So beside attention the layer
-offers an unnormalised pairwise sum, sum over s of GELU(W1 x_s + W2 x_t + lag_{t-s}), of the kind that pointwise
+offers an unnormalised pairwise sum, sum over s of ReLU(W1 x_s + W2 x_t + lag_{t-s}), of the kind that pointwise
 aggregated attention keeps (HSTU, Zhai et al. 2024); which of the two is used is a setting of the model.
 """
 
@@ -28,21 +28,27 @@ class Pairwise(nn.Module):
         self.lag = nn.Parameter(torch.randn(2 * length - 1, width) * 0.05)  # row length - 1 + (t - s)
         self.out = nn.Linear(width, width)
 
-    def forward(self, y_RLD: Tensor, allowed_LL: Tensor) -> Tensor:
-        """Every position against every position that ``allowed_LL[t, s]`` (or (R, L, L)) lets it see, itself excluded."""
-        place = torch.arange(y_RLD.shape[1], device=y_RLD.device)
-        lag_LLD = self.lag[place[:, None] - place[None] + self.length - 1]
-        pair = F.gelu(self.own(y_RLD)[:, :, None] + self.other(y_RLD)[:, None] + lag_LLD)
-        others = allowed_LL & ~torch.eye(len(place), dtype=torch.bool, device=place.device)
-        return self.out((pair * others[..., None]).sum(2))
+    def forward(self, y_RLD: Tensor, allowed: Tensor) -> Tensor:
+        """Every position against every other that ``allowed`` (L, L), or (R, L, L), lets it see.
+
+        Only pairs that somebody may see are computed: a causal list of 6 has 15 of them, not 36.
+        """
+        length, anybody = y_RLD.shape[1], allowed if allowed.dim() == 2 else allowed.any(0)
+        apart = ~torch.eye(length, dtype=torch.bool, device=y_RLD.device)
+        to_P, from_P = (anybody & apart).nonzero(as_tuple=True)
+        pair_RPD = self.own(y_RLD)[:, to_P] + self.other(y_RLD)[:, from_P] + self.lag[to_P - from_P + self.length - 1]
+        pair_RPD = F.relu(pair_RPD)
+        if allowed.dim() == 3:
+            pair_RPD = pair_RPD * allowed[:, to_P, from_P, None]
+        summed = torch.zeros_like(y_RLD).index_add(1, to_P, pair_RPD)
+        return self.out(summed)
 
     def extend(self, prefix_RTD: Tensor, y_RND: Tensor) -> Tensor:
         """Each of N items as the next position behind the same prefix."""
         t = prefix_RTD.shape[1]
         lag_TD = self.lag[self.length - 1 + t - torch.arange(t, device=y_RND.device)]
         earlier = self.other(prefix_RTD) + lag_TD
-        pair = F.gelu(self.own(y_RND)[:, :, None] + earlier[:, None])
-        return self.out(pair.sum(2))
+        return self.out(F.relu(self.own(y_RND)[:, :, None] + earlier[:, None]).sum(2))
 
 
 class ListLayer(nn.Module):

@@ -47,7 +47,7 @@ class Features(nn.Module):
         self.numeric = nn.Linear(numeric, width) if numeric else None
         self.base = nn.Parameter(torch.zeros(width))
         for table in (*self.categories, *([self.id] if self.id else [])):
-            nn.init.normal_(table.weight, std=0.05)  # type: ignore[arg-type]
+            nn.init.normal_(table.weight, std=0.05)
 
     def forward(self, index: Tensor, categories: Tensor, numeric: Tensor) -> Tensor:
         """Index (...), categories (..., C), numeric (..., F) to (..., D)."""
@@ -80,6 +80,8 @@ class Tower(nn.Module):
         super().__init__()
         self.config = config
         width, drop = config.width, config.dropout
+        # ids that training never shows would keep random vectors: they have features, but no embedding
+        trained_items, trained_users = schema.trained_items or schema.items, schema.trained_users or schema.users
         self.score_columns = [
             i
             for i, name in enumerate(schema.candidate_numeric)

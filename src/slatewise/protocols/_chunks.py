@@ -94,8 +94,8 @@ def cut(log: Log, config: Cut, width: int, positive: float) -> Chunks:
     useful_R = np.asarray((rating_RE >= positive).any(axis=1))
     if not useful_R.any():
         raise DataError(
-            f"no user has {width} interactions in a row with a feedback of {positive:g} or more, among users and "
-            f"items with at least {config.core} each; give more data or a smaller core."
+            f"no user has {width} interactions in a row, one of feedback {positive:g} or more, among users "
+            f"and items with at least {config.core} each; give more data or a smaller core."
         )
     rows_RE = chunk_RE[useful_R]
     list_n = np.full(len(user_n), -1, dtype=np.int64)
@@ -128,7 +128,7 @@ def cut(log: Log, config: Cut, width: int, positive: float) -> Chunks:
 
 
 def _whole_chunks(user_n: Ints, width: int) -> Ints:
-    """Rows of each chunk of ``width`` consecutive interactions of a user (R, E), given them sorted by user."""
+    """Rows of each whole chunk of ``width`` interactions of a user (R, E); the input is sorted by user."""
     _, first_U, total_U = np.unique(user_n, return_index=True, return_counts=True)
     place_n = np.arange(len(user_n)) - np.repeat(first_U, total_U)
     whole_n = place_n < np.repeat(total_U // width * width, total_U)

@@ -10,11 +10,9 @@ scorer.
 
 from __future__ import annotations
 
-import msgspec
-
 from slatewise.candidates import matrix_factorization
 from slatewise.candidates.retrieval import score_exposed
-from slatewise.config import Frozen
+from slatewise.config import Frozen, replace
 from slatewise.data.log import Lists, Log
 from slatewise.protocols import _chunks, _lists
 
@@ -42,9 +40,7 @@ def build(config: Config, log: Log, seed: int) -> Lists:
         DataError: the log has no interactions, or too few.
     """
     chunks = _chunks.cut(log, config.cut, config.candidates, config.positive)
-    retriever = (
-        config.retriever if config.scores else msgspec.structs.replace(config.retriever, fit="in_sample")
-    )
+    retriever = config.retriever if config.scores else replace(config.retriever, fit="in_sample")
     fits = matrix_factorization.fit(retriever, chunks.training(), chunks.requests(), seed)
     score_RN = score_exposed(fits, chunks.requests()) if config.scores else None
     requests = _lists.requests_table(

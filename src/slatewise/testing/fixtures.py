@@ -96,7 +96,7 @@ def short_batch(rows: int = 8) -> ListBatch:
 
 
 def permuted(batch: ListBatch, order_N: Tensor) -> ListBatch:
-    """The batch with its candidate axis in another order (all candidates real): new place p holds ``order_N[p]``."""
+    """The batch with its candidate axis in another order; all candidates must be real."""
     moved = _moved(batch, order_N.expand(batch.size, -1))
     return replace(moved, exposed_BE=order_N.argsort()[batch.exposed_BE])
 

@@ -19,7 +19,7 @@ from slatewise.training.run import open_run
 
 
 def check_method(name: str | ModuleType, folder: Path, *, steps: int = 3, **options: Any) -> None:
-    """A method trains, leaves a ranker that answers in the caller's ids, and does it again from the same seed.
+    """A method trains, leaves a ranker that answers in the caller's ids, the same again from the same seed.
 
     The laws: lists of prepared requests are well formed; :meth:`Ranker.rank` answers every request with
     distinct candidates of its own, positions 1, 2, …, falling scores; fewer candidates than the length are

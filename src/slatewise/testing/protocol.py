@@ -19,8 +19,8 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
 
     The laws: requests keep the log schema (shown items are candidates, no candidate twice, feedback aligned)
     and each has its split; every split has requests; nobody is tested on a time before his training ends; the
-    target names feedback that is there; item vectors are of one width, one an item; no list is longer than
-    ``length`` says unless more is known (E ≥ L); the same seed gives the same requests.
+    target names feedback that is there; item vectors are of one width, one an item; the length can be filled
+    from the candidates; the same seed gives the same requests.
 
     Args:
         name: public name or module.   log: what a data set loads.   options: its config.
@@ -36,22 +36,29 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
     for fault in errors(faults):
         raise LawBroken(f"{called}: {fault.sentence}")
     _splits(called, requests)
-    kinds = {
-        column.removeprefix("feedback_") for column in requests.columns if column.startswith("feedback_")
-    }
-    require(
-        bool(lists.target) and set(lists.target) <= kinds,
-        f"{called}: the target names feedback that is not there.",
-    )
+    kinds = {name.removeprefix("feedback_") for name in requests.columns if name.startswith("feedback_")}
+    known = bool(lists.target) and set(lists.target) <= kinds
+    require(known, f"{called}: the target names feedback that is not there.")
     widest = requests.select(pl.col("candidates").list.len().max()).item()
     require(1 <= lists.length <= widest, f"{called}: length is {lists.length}.")
+    require(lists.history >= 0 and bool(lists.counts), f"{called}: history or counts are missing.")
+    if lists.item_vectors is not None:
+        widths = lists.item_vectors["vector"].list.len().unique()
+        require(len(widths) == 1, f"{called}: item vectors have several widths.")
+        require(lists.item_vectors["item_id"].is_unique().all(), f"{called}: an item has two vectors.")
+    again: Lists = module.build(config, log, 1)
+    require(again.requests.equals(requests), f"{called}: the same seed gives other requests.")
+
+
+def _splits(called: str, requests: pl.DataFrame) -> None:
+    require("split" in requests.columns, f"{called}: requests have no column 'split'.")
+    found = set(requests["split"].unique())
+    allowed = ", ".join(SPLITS)
+    require(found == set(SPLITS), f"{called}: splits are {sorted(map(str, found))}, must be {allowed}.")
     if not {"user_id", "timestamp"} <= set(requests.columns):
         return
-    last = (
-        requests.filter(pl.col("split") == "train")
-        .group_by("user_id")
-        .agg(pl.col("timestamp").max().alias("end"))
-    )
+    train = requests.filter(pl.col("split") == "train")
+    last = train.group_by("user_id").agg(pl.col("timestamp").max().alias("end"))
     later = requests.filter(pl.col("split") != "train").join(last, on="user_id")
     early = later.filter(pl.col("timestamp") < pl.col("end")).height
     require(

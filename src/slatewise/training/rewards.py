@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slatewise import config as configs
 from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
@@ -53,7 +53,7 @@ def fit_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardMode
         torch.manual_seed(child_seed(run.seed, "init", "reward", member))
         model = build_reward(config.name, options, data.manifest)
         _start_from_data(model, data)
-        single = msgspec.structs.replace(config, members=1)
+        single = configs.replace(config, members=1)
         key = (single, options, data.manifest.fingerprint, data.manifest.target, member)
         run.trained("reward", key, model, lambda stage, m=model, i=member: _fit(m, config, data, stage, i))  # type: ignore[misc]
         members.append(model)

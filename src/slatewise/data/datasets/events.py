@@ -83,14 +83,14 @@ def _log(config: Config, tables: Tables, types: list[str], source: str) -> Log:
         raise DataError(f"{source} has no ranking event with an item; at least one is needed.")
     users = last_known(tables.users, "user_id", config.list_values)
     items = last_known(tables.items, "item_id", config.list_values)
-    ranked = joined.requests["candidates"].explode().unique()
+    ranked = joined.requests.select(item_id=pl.col("candidates").explode().unique())
     counts = {
         "events": tables.events,
         "bad_lines_left_out": tables.bad,
         **joined.counts,
         "interactions_in_history": joined.interactions.height,
         "field_values_left_out": tables.left_out(),
-        "items_without_features": int((~ranked.is_in(items["item_id"].implode())).sum()),
+        "items_without_features": ranked.join(items, on="item_id", how="anti").height,
     }
     requests = normalise(joined.requests, source=source)
     return Log(requests, _or_none(users), _or_none(items), _or_none(joined.interactions), counts)
