@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from slatewise.api import compare, evaluate, fit, load_data, prepare
+    from slatewise.api import evaluate, fit, load_data, prepare
     from slatewise.ranker import Ranker
 
-__all__ = ["Ranker", "__version__", "compare", "evaluate", "fit", "load_data", "prepare"]
+__all__ = ["Ranker", "__version__", "evaluate", "fit", "load_data", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

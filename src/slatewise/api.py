@@ -15,7 +15,7 @@ from slatewise.training.run import Run, open_run
 if TYPE_CHECKING:
     from slatewise.evaluation.results import Evaluation
 
-__all__ = ["compare", "evaluate", "fit", "load_data", "prepare", "train"]
+__all__ = ["evaluate", "fit", "load_data", "prepare", "train"]
 
 
 def prepare(

@@ -29,6 +29,7 @@ from slatewise.evaluation.policies import floors_and_ceilings
 from slatewise.evaluation.results import Evaluation, Row
 from slatewise.ranker import Ranker
 from slatewise.recipe import Expected, Recipe, read_recipe
+from slatewise.reproduce_report import write
 from slatewise.training.run import Run
 
 
@@ -59,9 +60,13 @@ class Result:
     checks: list[Check]
     seconds: float
 
+    def row(self, name: str) -> Row:
+        """The table's row of that name."""
+        return next(row for row in self.rows if row.policy == name)
+
     def mean(self, row: str, metric: str) -> float:
         """A row's mean over seeds and requests."""
-        return next(r for r in self.rows if r.policy == row).metrics[metric]
+        return self.row(row).metrics[metric]
 
     def json_rows(self) -> list[dict[str, Any]]:
         """One object a policy: ``policy, metrics, std, seeds, paper``."""
@@ -102,13 +107,12 @@ def reproduce(
     evaluation = _evaluate(recipe, opened, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(folder / "values.arrow")
-    pairs = _pairs(recipe, evaluation, len(chosen))
+    pairs = _pairs(recipe, evaluation)
     rows = evaluation.table()
-    checks = [_check(entry, rows, evaluation, len(chosen)) for entry in recipe.expected]
+    checks = [_check(entry, rows, evaluation) for entry in recipe.expected]
     result = Result(recipe, folder, evaluation, rows, pairs, checks, time.perf_counter() - started)
-    from slatewise.reproduce_report import write
-
-    write(result, path, opened, chosen, jobs)
+    runs = {row: run_folder(folder, chosen[0], row, *recipe.row(row)) for row in recipe.rows}
+    write(result, path, opened, runs, seeds=", ".join(map(str, chosen)), jobs=jobs)
     return result
 
 
@@ -192,7 +196,7 @@ def row_values(evaluation: Evaluation, row: str, metric: str) -> Any:
     return sum(evaluation.value(name, metric) for name in members) / len(members)
 
 
-def _pairs(recipe: Recipe, evaluation: Evaluation, seeds: int) -> list[Pair]:
+def _pairs(recipe: Recipe, evaluation: Evaluation) -> list[Pair]:
     first = next(iter(recipe.rows))
     metrics = recipe.compare or evaluation.about.metrics[:1]
     clusters = clusters_of(evaluation.user)
@@ -210,7 +214,7 @@ def _pairs(recipe: Recipe, evaluation: Evaluation, seeds: int) -> list[Pair]:
     ]
 
 
-def _check(entry: Expected, rows: list[Row], evaluation: Evaluation, seeds: int) -> Check:
+def _check(entry: Expected, rows: list[Row], evaluation: Evaluation) -> Check:
     value = next(row for row in rows if row.policy == entry.row).metrics[entry.metric]
     parts, passed = [], entry.holds(value)
     if entry.at_least is not None:

@@ -1,51 +1,137 @@
-"""The report of a reproduced recipe: its table, significance, gaps, curves, expectations, and how it was made."""
+"""The report of a reproduced recipe: its table, significance, gaps, reward models, expectations, and how it was made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.curves import read_curves
-from slatewise.evaluation.plots import line_plot
+from slatewise.evaluation.plots import sweep
 from slatewise.evaluation.provenance import made_by
-from slatewise.evaluation.report import write_report
+from slatewise.evaluation.report import Section, write_report
+from slatewise.evaluation.reward_quality import RewardQuality, reward_quality
+from slatewise.evaluation.words import label, written
+from slatewise.policies.pick import Pick
+from slatewise.policies.search import Search
+from slatewise.ranker import Ranker
+from slatewise.rewards import RewardModel
 
 if TYPE_CHECKING:
     from slatewise.reproduce import Result
 
 
-def write(result: Result, recipe_path: Path, data: PreparedData, seeds: Sequence[int], jobs: int) -> None:
-    """Write ``report.md``, ``report.json`` and ``report.html`` into the result's folder."""
+def write(result: Result, recipe_path: Path, data: PreparedData, runs: dict[str, Path], **made: object) -> None:
+    """Write ``report.md``, ``report.json`` and ``report.html`` into the result's folder.
+
+    Args:
+        runs: each row's run of the first seed; training curves and reward models are shown from these.
+        made: more facts for the box that says how the report came to be.
+    """
     recipe = result.recipe
-    first_runs = [_run(result, row, seeds[0]) for row in recipe.rows]
-    sections = [
-        _pairs(result),
-        _gaps(result),
-        _rewards(result, data, seeds),
-        _checks(result),
-        *_paper(result),
+    sections = [_pairs(result), _gaps(result), _rewards(data, runs), _checks(result)]
+    pictures = [
+        sweep(
+            curve.name,
+            curve.axis,
+            curve.metric,
+            curve.values,
+            [result.row(row) for row in curve.rows],
+            result.out / f"curve-{place + 1}.png",
+        )
+        for place, curve in enumerate(recipe.curves)
     ]
     write_report(
         result.out,
         title=recipe.title,
         rows=result.rows,
         columns=result.evaluation.about.metrics,
-        curves=[read_curves(result.out / f"seed-{seeds[0]}", name=f"seed {seeds[0]}")] if first_runs else [],
-        meta=made_by(
-            data,
-            recipe=recipe_path,
-            seeds=", ".join(map(str, seeds)),
-            jobs=jobs,
-            time=f"{result.seconds:.0f} s",
-        ),
+        curves=[read_curves(stages.parent, name=stages.parent.name) for stages in _stage_folders(runs)],
+        meta=made_by(data, recipe=recipe_path, time=f"{result.seconds:.0f} s", **made),
         notes=[recipe.notes] if recipe.notes else [],
         sections=[section for section in sections if section.rows],
-        pictures=[
-            line_plot(
-                curve.name, curve.axis, curve.metric, curve.values, [result.row(row) for row in curve.rows]
-            )
-            for curve in recipe.curves
-        ],
+        pictures=pictures,
     )
+
+
+def _stage_folders(runs: dict[str, Path]) -> list[Path]:
+    return sorted({run.parent / "stages" for run in runs.values()})
+
+
+def _pairs(result: Result) -> Section:
+    heads = ["against", "metric", "difference", "95 % interval", "p (paired t)", "p (Wilcoxon)"]
+    rows = [
+        [
+            pair.row,
+            label(pair.metric),
+            written(pair.metric, pair.comparison.difference),
+            f"{written(pair.metric, pair.comparison.low)} to {written(pair.metric, pair.comparison.high)}",
+            f"{pair.comparison.p_t:.2g}",
+            f"{pair.comparison.p_wilcoxon:.2g}",
+        ]
+        for pair in result.pairs
+    ]
+    first = next(iter(result.recipe.rows))
+    return Section(f"{first} against the other rows, paired by request, mean over seeds", heads, rows)
+
+
+def _gaps(result: Result) -> Section:
+    metric = result.evaluation.about.metrics[0] if not result.recipe.compare else result.recipe.compare[0]
+    rows = [
+        [gap.name, gap.better, gap.worse, written(metric, result.mean(gap.better, metric) - result.mean(gap.worse, metric))]
+        for gap in result.recipe.gaps
+    ]
+    return Section("Where the rest is lost", ["what", "from", "to", label(metric)], rows)
+
+
+def _checks(result: Result) -> Section:
+    return Section(
+        "Expectations", ["expectation", "held"], [[c.sentence, "yes" if c.passed else "NO"] for c in result.checks]
+    )
+
+
+def _rewards(data: PreparedData, runs: dict[str, Path]) -> Section:
+    """Quality of every reward model that a row carries with it (the rows that choose or search by one)."""
+    heads = ["reward model of", "R-AUC", "RMSE", "PCOC", "random: Pearson / Spearman", "near optimum: Pearson / Spearman"]
+    rows, seen = [], set[str]()
+    for row, run in runs.items():
+        policy = Ranker.load(run).policy
+        if not isinstance(policy, Pick | Search):
+            continue
+        weights = str(sum(float(p.double().sum()) for p in policy.reward.parameters()))
+        if weights not in seen:
+            seen.add(weights)
+            rows.append([row, *_cells(reward_quality(value_of(policy.reward), data))])
+    return Section("Reward models (first seed)", [*heads, "predicted / true on its own best"], rows)
+
+
+def value_of(reward: RewardModel) -> Callable[[ListBatch, Tensor], Tensor]:
+    """The reward's value function without gradient, on its own device, lists in chunks that fit memory."""
+    device = next(reward.parameters()).device
+
+    @torch.no_grad()
+    def value(batch: ListBatch, lists_BGL: Tensor) -> Tensor:
+        memory = reward.encode(batch.to(device))
+        return torch.cat([reward.value_of(memory, part.to(device)) for part in lists_BGL.split(50, dim=1)], 1)
+
+    return value
+
+
+def _cells(found: RewardQuality) -> list[str]:
+    def show(value: float | None, digits: int = 3) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    return [
+        show(found.r_auc, 4),
+        show(found.rmse),
+        show(found.pcoc),
+        f"{show(found.random_pearson)} / {show(found.random_spearman)}",
+        f"{show(found.near_pearson)} / {show(found.near_spearman)}",
+        show(found.own_best),
+    ]
+

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 Work = Callable[[], object]
-MATMUL = 1024
+MATMUL, PRODUCTS = 1024, 10
 
 
 def seconds_of(work: Work, device: str = "cpu") -> float:
@@ -53,10 +53,10 @@ def rounds_for(sides: Mapping[str, Work], budget: float, device: str = "cpu") ->
 
 
 def matmul_work(device: str = "cpu") -> tuple[Work, float]:
-    """A large fp32 matrix product, the machine's best, and its floating point operations."""
+    """Large fp32 matrix products, the machine's best, and their floating point operations."""
     a, b = torch.randn(2, MATMUL, MATMUL, device=device)
     out = torch.empty_like(a)
-    return lambda: torch.mm(a, b, out=out), 2.0 * MATMUL**3
+    return lambda: [torch.mm(a, b, out=out) for _ in range(PRODUCTS)], 2.0 * MATMUL**3 * PRODUCTS
 
 
 class _Operations(TorchDispatchMode):
@@ -80,10 +80,8 @@ class _Operations(TorchDispatchMode):
 
 def operations(work: Work) -> float:
     """Floating point operations of the matrix products (attention included) in one call."""
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        _Operations() as counted,
-    ):  # no formula for the fused attention of a CPU
+    # The fused attention of a CPU has no formula, so attention is taken apart.
+    with sdpa_kernel(SDPBackend.MATH), _Operations() as counted:
         work()
     return counted.total
 

@@ -2,9 +2,9 @@
 
 Ours: the group is sampled without gradient, all lists at once on cached keys and values, and scored with
 gradient in one teacher-forced pass. The plain way: the lists are rolled out one after the other, every
-position re-runs the whole network with gradient, and one backward goes through all of it. Where that does not fit in
-memory, its batch must be cut into micro-batches whose gradients add up; they all cost the same, so one is
-measured, as a step of its own. The reward is a gather of given scores on both sides.
+position re-runs the whole network with gradient, and one backward goes through all of it. Where that does not
+fit in memory, its batch must be cut into micro-batches whose gradients add up; they all cost the same, so one
+is measured, as a step of its own. The reward is a gather of given scores on both sides.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from slatewise.config import Frozen, replace
+from slatewise import config as configs
+from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.columns import Column, FeatureSet, NumberColumn
 from slatewise.data.entities import EntityFeatures, read_json
@@ -225,7 +226,7 @@ class FeatureTransform:
         widest = width_of(requests, "candidates")
         if width is not None and width < widest:
             raise DataError(f"a request has {widest} candidates, but at most {width} are allowed here.")
-        return replace(
+        return configs.replace(
             self.schema(),
             candidates=width or max(self.num_candidates, widest),
             exposed=max(self.exposed, width_of(requests, "exposed")),

@@ -12,7 +12,7 @@ from slatewise.evaluation.results import Row
 from slatewise.evaluation.words import label
 
 if TYPE_CHECKING:
-    from slatewise.evaluation.report import Line
+    from slatewise.evaluation.report import Line, Section
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b2733; --soft: #5d6b78; --paper: #ffffff; --band: #f2f5f8; --line:
@@ -50,12 +50,16 @@ def page(
     curves: Sequence[Curves],
     meta: Mapping[str, str],
     notes: Sequence[str],
+    sections: Sequence[Section] = (),
+    pictures: Sequence[str] = (),
 ) -> str:
     """The whole page."""
     parts = [
         f"<h1>{escape(title)}</h1>",
         _table(lines, columns),
         *[f'<p class="note">{escape(note)}</p>' for note in notes],
+        *[_section(part.title, _plain_table(part)) for part in sections],
+        _section("Curves", "\n".join(pictures)),
         _section("Metrics, with 95 % intervals", metric_bars(rows, columns)),
         _section("Training", training_curves(curves)),
         _section("What the groups held", group_rewards(curves)),
@@ -68,6 +72,12 @@ def page(
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def _plain_table(part: Section) -> str:
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in part.heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in part.rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _section(title: str, content: str) -> str:

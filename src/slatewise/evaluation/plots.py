@@ -10,6 +10,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -104,13 +105,42 @@ def training_curves(runs: Sequence[Curves]) -> str:
 
 
 def group_rewards(runs: Sequence[Curves]) -> str:
-    """Reward of group lists by who wrote them, and its gap to the group's best, over steps."""
+    """Reward of group lists by who wrote them, and the spread that each source adds, over steps."""
     panels = {}
     for run in runs:
-        for prefix, title in (("reward/", "reward by source"), ("gap/", "gap to the group's best")):
+        for prefix, title in (("reward/", "reward by source"), ("gap/", "spread that the source adds")):
             if lines := run.with_prefix(prefix):
                 panels[f"{run.name}: {title}"] = lines
     return _line_panels(panels, "Group rewards by source")
+
+
+def sweep(title: str, axis_label: str, metric: str, values: Sequence[float], rows: Sequence[Row], png: Path) -> str:
+    """A metric against a setting, with the standard deviation over seeds (else the 95 % interval) as bars.
+
+    Also written to ``png``, for documents that cannot hold the page's inline picture.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axis = figure.subplots()
+        middle = [scaled(metric, row.metrics[metric]) for row in rows]
+        spread = [scaled(metric, _half_width(row, metric)) for row in rows]
+        axis.errorbar(values, middle, yerr=spread, marker="o", markersize=4, capsize=3, color=LINES[0])
+        if len(values) > 2 and min(values) > 0 and max(values) / min(values) > 8:
+            axis.set_xscale("log")
+        axis.set_xticks(list(values), [f"{value:g}" for value in values])
+        axis.minorticks_off()
+        axis.set_title(title)
+        axis.set_xlabel(axis_label)
+        axis.set_ylabel(label(metric))
+        axis.grid()
+        figure.savefig(png, dpi=120, facecolor="white")
+        return _svg(figure, title)
+
+
+def _half_width(row: Row, metric: str) -> float:
+    if row.std is not None:
+        return row.std[metric]
+    return (row.high[metric] - row.low[metric]) / 2
 
 
 def _line_panels(panels: dict[str, dict[str, Curve]], what: str) -> str:

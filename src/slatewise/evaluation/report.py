@@ -26,6 +26,20 @@ NOTE = (
 F1_NOTE = "F1 comes from mean precision and mean recall."
 
 
+class Section(msgspec.Struct):
+    """A further table below the main one: a title, column heads, and rows of text."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> list[str]:
+        """The section's lines."""
+        head = "| " + " | ".join(self.heads) + " |"
+        body = ["| " + " | ".join(cell.replace("|", chr(92) + "|") for cell in row) + " |" for row in self.rows]
+        return ["", f"## {self.title}", "", head, "|---" * len(self.heads) + "|", *body, ""]
+
+
 def write_report(
     folder: Path,
     *,
@@ -35,6 +49,8 @@ def write_report(
     curves: Sequence[Curves] = (),
     meta: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    sections: Sequence[Section] = (),
+    pictures: Sequence[str] = (),
 ) -> Path:
     """Write ``report.md``, ``report.json`` and ``report.html`` into ``folder``, each whole or not at all.
 
@@ -42,7 +58,7 @@ def write_report(
         rows: a row a policy; floors, rankers and ceilings are set apart by ``kind``.
         columns: metrics to show, in order.   curves: training curves of runs, for the page.
         meta: the box "how this was made", e.g. from :func:`slatewise.evaluation.provenance.made_by`.
-        notes: sentences below the table.
+        notes: sentences below the table.   sections: further tables.   pictures: inline SVG for the page.
 
     Returns:
         The page's path.
@@ -51,10 +67,10 @@ def write_report(
     ordered = in_kinds(rows)
     notes = [NOTE, *_own_notes(ordered, columns), *notes]
     meta = dict(meta or {})
-    answer = {"title": title, "columns": list(columns), "rows": ordered, "meta": meta}
+    answer = {"title": title, "columns": list(columns), "rows": ordered, "meta": meta, "sections": list(sections)}
     _write(folder / "report.json", msgspec.json.format(msgspec.json.encode(answer)))
-    _write(folder / "report.md", markdown(title, ordered, columns, meta, notes).encode())
-    html = page(title, table(ordered, columns), ordered, columns, curves, meta, notes)
+    _write(folder / "report.md", markdown(title, ordered, columns, meta, notes, sections).encode())
+    html = page(title, table(ordered, columns), ordered, columns, curves, meta, notes, sections, pictures)
     _write(folder / "report.html", html.encode())
     return folder / "report.html"
 
@@ -110,7 +126,12 @@ def table(rows: Sequence[Row], columns: Sequence[str]) -> list[Line]:
 
 
 def markdown(
-    title: str, rows: Sequence[Row], columns: Sequence[str], meta: Mapping[str, str], notes: Sequence[str]
+    title: str,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    meta: Mapping[str, str],
+    notes: Sequence[str],
+    sections: Sequence[Section] = (),
 ) -> str:
     """The report as Markdown."""
     heads = [*map(label, columns), "ms"]
@@ -121,7 +142,8 @@ def markdown(
             continue
         cells = [_cell(*cell) for cell in line.cells]
         text.append(f"| {line.head.replace('|', chr(92) + '|')} | " + " | ".join(cells) + " |")
-    text += ["", *[f"{note}\n" for note in notes], "## How this was made", ""]
+    text += ["", *[f"{note}\n" for note in notes], *[line for part in sections for line in part.markdown()]]
+    text += ["## How this was made", ""]
     return "\n".join([*text, *[f"- {name}: {value}" for name, value in meta.items()], ""])
 
 

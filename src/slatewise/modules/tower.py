@@ -88,7 +88,7 @@ class Tower(nn.Module):
             if config.scores or not name.startswith("score")
         ]
         self.item = Features(
-            schema.items if config.item_ids else 0,
+            trained_items if config.item_ids else 0,
             schema.item_categories,
             len(schema.item_numeric),
             width,
@@ -106,7 +106,7 @@ class Tower(nn.Module):
             nn.Linear(len(self.score_columns), width, bias=False) if self.score_columns else None
         )
         self.user = Features(
-            schema.users if config.user_ids else 0,
+            trained_users if config.user_ids else 0,
             schema.user_categories,
             len(schema.user_numeric),
             width,

@@ -23,10 +23,10 @@ def log() -> Log:
 
 
 def part(log: Log) -> Log:
-    """Every fifth user, so that a build takes seconds."""
+    """Every eighth user, so that a build takes seconds."""
     assert log.interactions is not None
     return Log(
-        interactions=log.interactions.filter(pl.col("user_id") % 5 == 0), users=log.users, items=log.items
+        interactions=log.interactions.filter(pl.col("user_id") % 8 == 0), users=log.users, items=log.items
     )
 
 
@@ -84,18 +84,18 @@ def test_golden_facts(log: Log) -> None:
     assert {name: counts[name] for name in wanted} == wanted
 
 
-def test_matched_does_not_leak_on_a_fifth_of_the_users(log: Log) -> None:
+def test_matched_does_not_leak_on_an_eighth_of_the_users(log: Log) -> None:
     lists = matched_v1.build(matched_v1.Config(), part(log), 0)
     test = Table(lists, "test")
     assert auc(test.score_BN, test.shown_BN) == pytest.approx(0.5, abs=0.03)
-    assert geometry_auc(lists, 2000) <= 0.54
+    assert geometry_auc(lists, 1500) <= 0.54
 
 
-def test_goalrank_floor_on_a_fifth_of_the_users(log: Log) -> None:
+def test_goalrank_floor_on_an_eighth_of_the_users(log: Log) -> None:
     """Upside down, the retriever finds most of what was shown; with fewer users it is a weaker retriever."""
     lists = goalrank_v1.build(goalrank_v1.Config(), part(log), 0)
     assert 60 <= inverted_precision(lists) <= 75
-    assert geometry_auc(lists, 2000) >= 0.85  # the same trees that find nothing in matched-v1
+    assert geometry_auc(lists, 1500) >= 0.85  # the same trees that find nothing in matched-v1
 
 
 @pytest.mark.slow
