@@ -6,6 +6,7 @@ Layout of the folder::
     transform/         FeatureTransform (vocabularies, statistics), the same that serving uses
     items.arrow        one row an item of the vocabulary: numeric, categories, vector (row 0 = unknown)
     users.arrow        one row a user: numeric, categories (row 0 = unknown)
+    examples.parquet   a few requests as a caller sends them, to try `slatewise rank` with
     train.arrow  validation.arrow  test.arrow      one row a request, fixed-width columns
 """
 
@@ -192,7 +193,7 @@ def _float(array: Array) -> torch.Tensor:
 
 
 def _front(count: Array, width: int) -> torch.Tensor:
-    return torch.from_numpy(np.arange(width) < np.asarray(count)[:, None])
+    return torch.from_numpy(np.arange(width, dtype=np.int32) < np.asarray(count, np.int32)[:, None])
 
 
 @dataclass(frozen=True)

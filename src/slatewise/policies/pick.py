@@ -6,7 +6,7 @@ missing to k comes from Plackett–Luce draws of the generators in turn, as chea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -86,10 +86,11 @@ class Pick(Policy):
     def propose(self, batch: ListBatch, length: int) -> torch.Tensor:
         """k lists (B, G, L): every generator's greedy list, then draws of each in turn."""
         rng = torch.Generator(batch.mask_BN.device).manual_seed(self.config.seed)
-        memories = [(g, g.encode(batch)) for g in self.generators.values()]  # type: ignore[operator]
+        generators = cast(list[Generator], list(self.generators.values()))
+        memories = [(generator, generator.encode(batch)) for generator in generators]
         lists = [
-            greedy.propose(g, memory, length=length, count=1, rng=rng, config=greedy.Config())  # type: ignore[arg-type]
-            for g, memory in memories
+            greedy.propose(generator, memory, length=length, count=1, rng=rng, config=greedy.Config())
+            for generator, memory in memories
         ]
         draw = gumbel.Config(temperature=self.config.temperature)
         missing = max(0, self.config.lists - len(lists))
@@ -98,7 +99,7 @@ class Pick(Policy):
             if count:
                 lists.append(
                     gumbel.propose(generator, memory, length=length, count=count, rng=rng, config=draw)
-                )  # type: ignore[arg-type]
+                )
         return torch.cat(lists, 1)[:, : self.config.lists]
 
 

@@ -23,6 +23,9 @@ from slatewise.errors import ConfigError, DataError
 from slatewise.names import available, plugin, public_name
 
 
+EXAMPLES = 8
+
+
 def prepare(
     dataset: str,
     protocol: str | None,
@@ -110,6 +113,7 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
     for split, requests, part in _parts(lists.requests, histories):
         _write(folder / f"{split}.arrow", transform.columns(requests, part), digest)
         counts[split] = requests.height
+    _write_examples(requests, part, folder)
     manifest = Manifest(
         name=name,
         protocol=protocol,
@@ -123,6 +127,18 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
     ).with_target(lists.target)
     (folder / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
+
+
+def _write_examples(requests: pl.DataFrame, histories: History, folder: Path) -> None:
+    """A few requests of the last split as a caller sends them, history included: to try ``rank`` with, and for the
+    golden requests that every ranker carries."""
+    few = slice(0, EXAMPLES)
+    asked = requests[few].select(pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "history_feedback"))
+    start, end = histories.start[few], histories.end[few]
+    pieces = list(zip(start, end, strict=True))
+    items = pl.Series("history", [histories.items[int(a) : int(b)] for a, b in pieces], dtype=pl.List(histories.items.dtype))
+    marks = pl.Series("history_feedback", [histories.feedback[a:b].tolist() for a, b in pieces], dtype=pl.List(pl.Float64))
+    asked.with_columns(items, marks).write_parquet(folder / "examples.parquet")
 
 
 def fit_transform(lists: Lists, histories: History) -> FeatureTransform:

@@ -74,7 +74,7 @@ def _gradient(called: str, model: RewardModel) -> None:
     )
     require(value_BG.isfinite().all(), f"{called}: a value is not finite.")
     require((value_BG.std(1) > 0).all(), f"{called}: all lists of a request have the same value.")
-    value_BG.sum().backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(value_BG.sum())
     learnt = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     require(learnt, f"{called}: no parameter gets a gradient from the values.")
     model.zero_grad()

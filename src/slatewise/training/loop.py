@@ -121,7 +121,7 @@ def train(
             if torch.isfinite(loss):
                 refused = 0
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
                 if torch.isfinite(norm):
                     optimizer.step()

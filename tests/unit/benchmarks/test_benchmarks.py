@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import msgspec
@@ -16,6 +14,7 @@ from slatewise.benchmarks.agreement import differences
 from slatewise.benchmarks.group_step import GatheredScore, our_loss, plain_loss, step
 from slatewise.benchmarks.plain import best, write_plainly
 from slatewise.benchmarks.rows import Expectation, Row, compared, judged
+from slatewise.cli import bench
 from slatewise.config import build, to_plain
 from slatewise.errors import ConfigError
 from slatewise.names import available
@@ -69,23 +68,23 @@ def test_train_step_rows() -> None:
 
 
 def test_both_ways_compute_the_same_log_probabilities_and_gradients() -> None:
-    bench = train_step.make_bench(TRAIN, 4)
-    assert max(differences(bench)) < 1e-5
-    with torch.no_grad():  # the comparison can fail: an order-blind decoder writes other numbers
-        bench.generator.position[1:] += 1.0
-        lists_BL, log_prob_BL = write_plainly(bench.generator, bench.batch, 3, best)
-        bench.generator.position[1:] -= 1.0
-        seen = bench.generator.log_prob(bench.generator.encode(bench.batch), lists_BL[:, None])
-    assert (seen[:, 0] - log_prob_BL).abs().max() > 1e-3
+    setup = train_step.make_bench(TRAIN, 4)
+    assert max(differences(setup)) < 1e-5
+    setup.generator.position.data = setup.generator.position.data.flip(0)  # the comparison can fail
+    with torch.no_grad():
+        lists_BL, log_prob_BL = write_plainly(setup.generator, setup.batch, 3, best)
+        setup.generator.position.data = setup.generator.position.data.flip(0)
+        ours_B1L = setup.generator.log_prob(setup.generator.encode(setup.batch), lists_BL[:, None])
+    assert (ours_B1L[:, 0] - log_prob_BL).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("loss", [our_loss, plain_loss])
 def test_a_step_of_either_way_trains_the_whole_generator(loss: Any) -> None:
-    bench = train_step.make_bench(TRAIN, 4)
-    before = {name: weight.detach().clone() for name, weight in bench.generator.named_parameters()}
-    step(bench, loss)
+    setup = train_step.make_bench(TRAIN, 4)
+    before = {name: weight.detach().clone() for name, weight in setup.generator.named_parameters()}
+    step(setup, loss)
     moved = {
-        name for name, weight in bench.generator.named_parameters() if not torch.equal(weight, before[name])
+        name for name, weight in setup.generator.named_parameters() if not torch.equal(weight, before[name])
     }
     assert {"score.weight", "position", "tower.item.id.weight"} <= moved
     assert any(name.startswith("decoder") for name in moved)
@@ -105,11 +104,11 @@ def test_the_fixed_reward_is_the_discounted_gather() -> None:
 
 @pytest.mark.parametrize("encode_once", [True, False])
 def test_plain_greedy_lists_are_the_decoder_s(encode_once: bool) -> None:
-    bench = train_step.make_bench(TRAIN, 4)
-    bench.generator.eval()
+    setup = train_step.make_bench(TRAIN, 4)
+    setup.generator.eval()
     with torch.no_grad():
-        plain_BL, log_prob_BL = write_plainly(bench.generator, bench.batch, 3, best, encode_once=encode_once)
-    ours_BL, log_prob_B = decode.our_greedy(bench.generator, bench.batch, 3)
+        plain_BL, log_prob_BL = write_plainly(setup.generator, setup.batch, 3, best, encode_once=encode_once)
+    ours_BL, log_prob_B = decode.our_greedy(setup.generator, setup.batch, 3)
     assert torch.equal(plain_BL, ours_BL)
     torch.testing.assert_close(log_prob_BL.sum(1), log_prob_B, atol=1e-5, rtol=0)
 
@@ -219,47 +218,41 @@ def test_result_files_say_what_was_expected(tmp_path: Any) -> None:
     assert "| memory | ratio at most 0.5 | 0.75 | no |" in page
 
 
-def slatewise(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from slatewise.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def test_bench_prints_one_object(tmp_path: Any) -> None:
+def test_bench_prints_one_object(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = [
         "candidates=[6]",
         "lengths=[2]",
         "batches=[4]",
-        "lists=2",
         "sample_candidates=6",
         "sample_length=2",
         "seconds=0",
     ]
-    settings = [word for setting in [*tiny, "generator.tower.width=32"] for word in ("--set", setting)]
-    done = slatewise("bench", "decode", "--json", "--threads", "1", "--out", str(tmp_path), *settings)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert len(done.stdout.splitlines()) == 1
+    bench.command("decode", [*tiny, "lists=2", "generator.tower.width=32"], tmp_path, as_json=True)
+    printed = capsys.readouterr().out
+    answer = json.loads(printed)
+    assert len(printed.splitlines()) == 1
     assert answer["suite"] == "decode"
     assert all(set(row) == FIELDS for row in answer["rows"])
     assert answer["config"]["generator"]["tower"]["width"] == 32
     assert "other processes" in answer["made_by"]["what else ran"]
     assert len(list(tmp_path.iterdir())) == 2
+    bench.command("decode", [*tiny, "lists=2", "generator.tower.width=32"])
+    assert "greedy N=6 L=2 B=4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("train-stp",), "Did you mean 'train-step'?"),
-        (("decode", "--set", "lenghts=[2]"), "Did you mean 'lengths'?"),
-    ],
-)
-def test_bench_explains_a_mistake(words: tuple[str, ...], sentence: str) -> None:
-    done = slatewise("bench", *words)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_bench_sets_its_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(ConfigError, match="Did you mean 'train-step'"):
+            bench.command("train-stp", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_unknown_setting_is_explained() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'lengths'"):
+        bench.command("decode", ["lenghts=[2]"])
 
 
 @pytest.mark.gpu
