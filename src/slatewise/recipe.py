@@ -44,6 +44,7 @@ import msgspec
 
 from slatewise.config import Frozen, build, merge, read_toml
 from slatewise.errors import ConfigError
+from slatewise.evaluation.policies import NAMES as FLOORS_AND_CEILINGS
 from slatewise.names import nearest, plugin
 
 
@@ -163,8 +164,7 @@ def read_recipe(path: Path) -> Recipe:
     named += [(gap.better, gap.worse) for gap in recipe.gaps] + [curve.rows for curve in recipe.curves]
     for rows in named:
         for row in rows:
-            if row not in recipe.rows and row != "optimum":
-                raise ConfigError(
-                    f"{path} names row '{row}', which it has not.{nearest(row, list(recipe.rows))}"
-                )
+            allowed = [*recipe.rows, *FLOORS_AND_CEILINGS]
+            if row not in allowed:
+                raise ConfigError(f"{path} names row '{row}', which it has not.{nearest(row, allowed)}")
     return recipe

@@ -102,8 +102,9 @@ def fit_plain(config: Config) -> tuple[int, dict[int, int]]:
     """
     sizes = sorted({config.batch, *(2**k for k in range(config.batch.bit_length()) if 2**k < config.batch)})
     peaks: dict[int, int] = {}
-    for size in [size for size in sizes if size in (2, 4)] or sizes[:1]:
-        _try(config, size, peaks)
+    for size in (2, 4, 1):
+        if size in sizes and (size > 1 or not peaks):
+            _try(config, size, peaks)
     limit = 0.9 * config.memory_gib * GIB
     for size in reversed([size for size in sizes if size > max(peaks, default=0)]):
         if peaks and extrapolated(peaks, size) <= limit and _try(config, size, peaks):

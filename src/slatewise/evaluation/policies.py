@@ -79,6 +79,22 @@ class TrueItemSort:
         return self.truth.item_sort(batch)
 
 
+# every name that a floor or ceiling can have, so that a recipe can be checked before anything is trained
+NAMES = (
+    "random",
+    "retriever",
+    "inverted-retriever",
+    "popularity",
+    "geometry",
+    "cooccurrence",
+    "logged",
+    "exposed-random",
+    "oracle",
+    "true-item-sort",
+    "optimum",
+)
+
+
 def floors_and_ceilings(
     data: PreparedData, split: str = "test", *, seed: int = 0, fitted: bool = True, truth: Truth | None = None
 ) -> list[Policy]:

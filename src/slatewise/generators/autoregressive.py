@@ -32,6 +32,7 @@ class Config(Frozen):
     """Sizes; the paper's offline setting is width 128 (``tower.width``). The defaults have about 0.3M parameters
     beside the id embeddings; ``tower.width = 1024`` with ``8 + 4`` layers has about 100M.
 
+    No dropout by default: a generator that learns from a reward model never runs out of lists to learn from.
     ``feedforward`` is the hidden width of a layer's feed-forward block in multiples of the width.
     """
 
@@ -40,7 +41,7 @@ class Config(Frozen):
     decoder_layers: int = 2
     heads: int = 4
     feedforward: float = 2.0
-    dropout: float = 0.1
+    dropout: float = 0.0
 
 
 class Candidates(NamedTuple):

@@ -59,7 +59,7 @@ class ListLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_mix, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout) if interaction != "pairwise" else None
+        self.attention = Attention(width, heads) if interaction != "pairwise" else None
         self.pairwise = Pairwise(width, length) if interaction != "attention" else None
         self.forward_layer = FeedForward(width, hidden, dropout)
         self.drop = nn.Dropout(dropout)

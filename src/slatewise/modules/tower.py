@@ -120,7 +120,7 @@ class Tower(nn.Module):
             self.no_history = nn.Parameter(torch.zeros(width))
             self.history_norm = nn.LayerNorm(width)
         self.attend = (
-            Attention(width, max(1, width // 32), drop)
+            Attention(width, max(1, width // 32))
             if self.history_length and config.history == "attention"
             else None
         )

@@ -50,6 +50,8 @@ def check_method(name: str | ModuleType, folder: Path, *, steps: int = 3, **opti
     _answer(called, requests, lists, ranker.length)
     _symmetries(called, ranker, requests, lists)
     ranker.save(folder / "ranker")
+    golden = (folder / "ranker" / "golden.json").exists()
+    require(golden, f"{called}: a saved ranker must carry golden requests, to be checked when it is loaded.")
     loaded = Ranker.load(folder / "ranker")
     require(loaded.rank(requests).equals(lists), f"{called}: the loaded ranker writes other lists.")
     again = fit("second").rank_batch(batch)

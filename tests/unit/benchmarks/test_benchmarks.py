@@ -168,7 +168,8 @@ def test_peak_memory_apart_counts_the_work_alone_and_keeps_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "micro", "tried"), [(8, 8, [2, 4, 8]), (100, 16, [2, 4, 16]), (1.5, 2, [2, 4])]
+    ("limit", "micro", "tried"),
+    [(8, 8, [2, 4, 8]), (100, 16, [2, 4, 16]), (1.5, 2, [2, 4]), (0.6, 1, [2, 4, 1])],
 )
 def test_the_largest_micro_batch_that_fits(
     monkeypatch: pytest.MonkeyPatch, limit: float, micro: int, tried: list[int]
