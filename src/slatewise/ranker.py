@@ -137,13 +137,13 @@ class Ranker:
             }
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the ranker's folder; it appears whole or not at all.
 
         Raises:
             DataError: ``path`` is already there.
         """
-        with new_folder(path) as folder:
+        with new_folder(Path(path)) as folder:
             (folder / "ranker.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.card)))
             save_tensors(folder / "model.safetensors", self.policy.state_dict(), {})
             self.transform.save(folder / "transform")

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from slatewise.reproduce import Result
 
 
-def write(result: Result, recipe_path: Path, data: PreparedData, runs: dict[str, Path], **made: object) -> None:
+def write(
+    result: Result, recipe_path: Path, data: PreparedData, runs: dict[str, Path], **made: object
+) -> None:
     """Write ``report.md``, ``report.json`` and ``report.html`` into the result's folder.
 
     Args:
@@ -83,7 +85,12 @@ def _pairs(result: Result) -> Section:
 def _gaps(result: Result) -> Section:
     metric = result.evaluation.about.metrics[0] if not result.recipe.compare else result.recipe.compare[0]
     rows = [
-        [gap.name, gap.better, gap.worse, written(metric, result.mean(gap.better, metric) - result.mean(gap.worse, metric))]
+        [
+            gap.name,
+            gap.better,
+            gap.worse,
+            written(metric, result.mean(gap.better, metric) - result.mean(gap.worse, metric)),
+        ]
         for gap in result.recipe.gaps
     ]
     return Section("Where the rest is lost", ["what", "from", "to", label(metric)], rows)
@@ -91,13 +98,22 @@ def _gaps(result: Result) -> Section:
 
 def _checks(result: Result) -> Section:
     return Section(
-        "Expectations", ["expectation", "held"], [[c.sentence, "yes" if c.passed else "NO"] for c in result.checks]
+        "Expectations",
+        ["expectation", "held"],
+        [[c.sentence, "yes" if c.passed else "NO"] for c in result.checks],
     )
 
 
 def _rewards(data: PreparedData, runs: dict[str, Path]) -> Section:
     """Quality of every reward model that a row carries with it (the rows that choose or search by one)."""
-    heads = ["reward model of", "R-AUC", "RMSE", "PCOC", "random: Pearson / Spearman", "near optimum: Pearson / Spearman"]
+    heads = [
+        "reward model of",
+        "R-AUC",
+        "RMSE",
+        "PCOC",
+        "random: Pearson / Spearman",
+        "near optimum: Pearson / Spearman",
+    ]
     rows, seen = [], set[str]()
     for row, run in runs.items():
         policy = Ranker.load(run).policy
@@ -134,4 +150,3 @@ def _cells(found: RewardQuality) -> list[str]:
         f"{show(found.near_pearson)} / {show(found.near_spearman)}",
         show(found.own_best),
     ]
-

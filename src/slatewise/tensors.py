@@ -20,7 +20,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(own, temporary, metadata={"facts": json.dumps(facts)})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

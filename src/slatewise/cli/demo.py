@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="The demo's folder; what is trained there already is kept.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option(help="The demo's folder; what is trained there already is kept.")
+    ] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
     """Simulate a store's log, train reward, DNN, PRM and GoalRank, and say how near each comes to the optimum."""
@@ -20,7 +22,11 @@ def command(
     result = reproduce(Path(__file__).parent.parent / "demo.toml", out=out, quiet=json)
     answer = {"rows": [_row(row) for row in sorted(result.rows, key=lambda row: row.metrics["true-value"])]}
     (result.out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(answer)))
-    print(msgspec.json.encode(answer).decode() if json else f"{result.markdown()}\nthe page: {result.out / 'report.html'}")
+    print(
+        msgspec.json.encode(answer).decode()
+        if json
+        else f"{result.markdown()}\nthe page: {result.out / 'report.html'}"
+    )
     if not all(check.passed for check in result.checks):
         raise typer.Exit(1)
 

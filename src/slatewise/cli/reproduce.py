@@ -21,7 +21,7 @@ def command(
     ] = 1,
     json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
-    """Train, evaluate and compare with [expected] and the paper; exit code 1 where an expectation fails."""
+    """Train, evaluate and compare with the expectations and the paper; exit code 1 where an expectation fails."""
     import msgspec
 
     from slatewise.reproduce import reproduce

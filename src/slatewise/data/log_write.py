@@ -37,7 +37,7 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         WRITERS[path.suffix](frame, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except FileNotFoundError:
         raise DataError(f"{path.parent} is not a folder; make it first.") from None
     finally:

@@ -12,7 +12,6 @@ Layout of the folder::
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -281,6 +280,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
         if path.exists():
             path.rmdir()
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

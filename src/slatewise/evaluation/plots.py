@@ -114,7 +114,9 @@ def group_rewards(runs: Sequence[Curves]) -> str:
     return _line_panels(panels, "Group rewards by source")
 
 
-def sweep(title: str, axis_label: str, metric: str, values: Sequence[float], rows: Sequence[Row], png: Path) -> str:
+def sweep(
+    title: str, axis_label: str, metric: str, values: Sequence[float], rows: Sequence[Row], png: Path
+) -> str:
     """A metric against a setting, with the standard deviation over seeds (else the 95 % interval) as bars.
 
     Also written to ``png``, for documents that cannot hold the page's inline picture.

@@ -36,7 +36,9 @@ class Section(msgspec.Struct):
     def markdown(self) -> list[str]:
         """The section's lines."""
         head = "| " + " | ".join(self.heads) + " |"
-        body = ["| " + " | ".join(cell.replace("|", chr(92) + "|") for cell in row) + " |" for row in self.rows]
+        body = [
+            "| " + " | ".join(cell.replace("|", chr(92) + "|") for cell in row) + " |" for row in self.rows
+        ]
         return ["", f"## {self.title}", "", head, "|---" * len(self.heads) + "|", *body, ""]
 
 
@@ -67,7 +69,13 @@ def write_report(
     ordered = in_kinds(rows)
     notes = [NOTE, *_own_notes(ordered, columns), *notes]
     meta = dict(meta or {})
-    answer = {"title": title, "columns": list(columns), "rows": ordered, "meta": meta, "sections": list(sections)}
+    answer = {
+        "title": title,
+        "columns": list(columns),
+        "rows": ordered,
+        "meta": meta,
+        "sections": list(sections),
+    }
     _write(folder / "report.json", msgspec.json.format(msgspec.json.encode(answer)))
     _write(folder / "report.md", markdown(title, ordered, columns, meta, notes, sections).encode())
     html = page(title, table(ordered, columns), ordered, columns, curves, meta, notes, sections, pictures)

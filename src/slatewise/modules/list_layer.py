@@ -36,7 +36,11 @@ class Pairwise(nn.Module):
         length, anybody = y_RLD.shape[1], allowed if allowed.dim() == 2 else allowed.any(0)
         apart = ~torch.eye(length, dtype=torch.bool, device=y_RLD.device)
         to_P, from_P = (anybody & apart).nonzero(as_tuple=True)
-        pair_RPD = self.own(y_RLD)[:, to_P] + self.other(y_RLD)[:, from_P] + self.lag[to_P - from_P + self.length - 1]
+        pair_RPD = (
+            self.own(y_RLD)[:, to_P]
+            + self.other(y_RLD)[:, from_P]
+            + self.lag[to_P - from_P + self.length - 1]
+        )
         pair_RPD = F.relu(pair_RPD)
         if allowed.dim() == 3:
             pair_RPD = pair_RPD * allowed[:, to_P, from_P, None]

@@ -81,7 +81,10 @@ class Tower(nn.Module):
         self.config = config
         width, drop = config.width, config.dropout
         # ids that training never shows would keep random vectors: they have features, but no embedding
-        trained_items, trained_users = schema.trained_items or schema.items, schema.trained_users or schema.users
+        trained_items, trained_users = (
+            schema.trained_items or schema.items,
+            schema.trained_users or schema.users,
+        )
         self.score_columns = [
             i
             for i, name in enumerate(schema.candidate_numeric)

@@ -22,7 +22,6 @@ from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, DataError
 from slatewise.names import available, plugin, public_name
 
-
 EXAMPLES = 8
 
 
@@ -133,11 +132,17 @@ def _write_examples(requests: pl.DataFrame, histories: History, folder: Path) ->
     """A few requests of the last split as a caller sends them, history included: to try ``rank`` with, and for the
     golden requests that every ranker carries."""
     few = slice(0, EXAMPLES)
-    asked = requests[few].select(pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "history_feedback"))
+    asked = requests[few].select(
+        pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "history_feedback")
+    )
     start, end = histories.start[few], histories.end[few]
     pieces = list(zip(start, end, strict=True))
-    items = pl.Series("history", [histories.items[int(a) : int(b)] for a, b in pieces], dtype=pl.List(histories.items.dtype))
-    marks = pl.Series("history_feedback", [histories.feedback[a:b].tolist() for a, b in pieces], dtype=pl.List(pl.Float64))
+    items = pl.Series(
+        "history", [histories.items[int(a) : int(b)] for a, b in pieces], dtype=pl.List(histories.items.dtype)
+    )
+    marks = pl.Series(
+        "history_feedback", [histories.feedback[a:b].tolist() for a, b in pieces], dtype=pl.List(pl.Float64)
+    )
     asked.with_columns(items, marks).write_parquet(folder / "examples.parquet")
 
 

@@ -61,7 +61,7 @@ def test_permuting_candidates_permutes_the_distribution(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_unreal_candidates_change_nothing(kind: str) -> None:
     batch, generator = make_batch(fewest=2), make_generator(kind)
-    memory, lists_BGL, stepped = roll_out(generator, batch, lists=2, length=4)
+    _, lists_BGL, stepped = roll_out(generator, batch, lists=2, length=4)
     batch.candidate_numeric_BNF[~batch.mask_BN] = 1e3
     batch.item_numeric_BNF[~batch.mask_BN] = -1e3
     assert close(generator.log_prob(generator.encode(batch), lists_BGL), stepped)
