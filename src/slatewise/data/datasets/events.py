@@ -36,6 +36,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
+DEFAULT_PROTOCOL = "log-v1"
+
 
 class Config(Frozen):
     """How to join events into lists.

@@ -20,6 +20,8 @@ from slatewise.data.log_tables import Source, read_source
 from slatewise.errors import ConfigError, DataError
 from slatewise.names import nearest
 
+DEFAULT_PROTOCOL = "log-v1"
+
 
 class Config(Frozen):
     """How to read the logs.
