@@ -119,7 +119,7 @@ def _rewards(data: PreparedData, runs: dict[str, Path]) -> Section:
         policy = Ranker.load(run).policy
         if not isinstance(policy, Pick | Search):
             continue
-        weights = str(sum(float(p.double().sum()) for p in policy.reward.parameters()))
+        weights = str(sum(float(p.detach().double().sum()) for p in policy.reward.parameters()))
         if weights not in seen:
             seen.add(weights)
             rows.append([row, *_cells(reward_quality(value_of(policy.reward), data))])
