@@ -104,7 +104,10 @@ def test_the_good_log_passes(tmp_path: Path, monkeypatch, capsys) -> None:
 
 RECIPES = {
     "an unknown key": ('titel = "x"', ["titel", "title"]),
-    "an unknown method": ('title = "x"\n[data]\ndataset = "store"\n[rows.a]\nmethod = "goalrnk"', ["goalrnk", "goalrank"]),
+    "an unknown method": (
+        'title = "x"\n[data]\ndataset = "store"\n[rows.a]\nmethod = "goalrnk"',
+        ["goalrnk", "goalrank"],
+    ),
     "an unknown option": (
         'title = "x"\n[data]\ndataset = "store"\n[rows.a]\nmethod = "goalrank"\n[rows.a.config.train]\nepoch = 1',
         ["train.epoch", "epochs"],
@@ -118,11 +121,20 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("fault", list(RECIPES))
-def test_a_bad_recipe_is_refused_before_anything_is_done(fault: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_bad_recipe_is_refused_before_anything_is_done(
+    fault: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
     text, words = RECIPES[fault]
     (tmp_path / "recipe.toml").write_text(text)
     for arguments in (
-        ["train", str(tmp_path / "recipe.toml"), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run")],
+        [
+            "train",
+            str(tmp_path / "recipe.toml"),
+            "--data",
+            str(tmp_path / "none"),
+            "--out",
+            str(tmp_path / "run"),
+        ],
         ["reproduce", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out")],
     ):
         code, err = call(monkeypatch, capsys, *arguments)
@@ -137,11 +149,20 @@ def test_a_folder_that_is_no_run_and_a_data_set_that_is_none(tmp_path: Path, mon
     log = tmp_path / "log.parquet"
     pl.DataFrame(GOOD).write_parquet(log)
     code, err = call(
-        monkeypatch, capsys, "rank", str(tmp_path / "folder"), "--requests", str(log), "--out", str(tmp_path / "l.parquet")
+        monkeypatch,
+        capsys,
+        "rank",
+        str(tmp_path / "folder"),
+        "--requests",
+        str(log),
+        "--out",
+        str(tmp_path / "l.parquet"),
     )
     assert code == 2
     assert "not a run or ranker folder" in err
-    code, err = call(monkeypatch, capsys, "evaluate", str(tmp_path / "folder"), "--data", str(tmp_path / "folder"))
+    code, err = call(
+        monkeypatch, capsys, "evaluate", str(tmp_path / "folder"), "--data", str(tmp_path / "folder")
+    )
     assert code == 2
     assert len(err.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "log.parquet"]

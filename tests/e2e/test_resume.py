@@ -35,8 +35,23 @@ checkpoint_seconds = 0.3
 
 
 def command(folder: Path, out: str, *more: str) -> list[str]:
-    arguments = ["train", str(folder / "recipe.toml"), "--data", str(folder / "data"), "--out", str(folder / out)]
-    return [sys.executable, "-c", "from slatewise.cli import main; main()", *arguments, "--threads", "1", *more]
+    arguments = [
+        "train",
+        str(folder / "recipe.toml"),
+        "--data",
+        str(folder / "data"),
+        "--out",
+        str(folder / out),
+    ]
+    return [
+        sys.executable,
+        "-c",
+        "from slatewise.cli import main; main()",
+        *arguments,
+        "--threads",
+        "1",
+        *more,
+    ]
 
 
 def killed_in_the_middle(folder: Path, out: str) -> None:
@@ -77,7 +92,9 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path)
         for out in ("whole", "killed")
         for path in (folder / out / "stages").glob("goalrank-*/metrics.jsonl")
     ]
-    assert [line.split('"requests')[0] for line in steps[0]] == [line.split('"requests')[0] for line in steps[1]]
+    assert [line.split('"requests')[0] for line in steps[0]] == [
+        line.split('"requests')[0] for line in steps[1]
+    ]
     assert not list(folder.glob("**/*.partial"))
 
 

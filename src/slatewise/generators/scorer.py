@@ -23,7 +23,7 @@ class Config(Frozen):
 
     tower: TowerConfig = TowerConfig()
     encoder_layers: int = 0
-    heads: int = 4
+    heads: int = 2
     feedforward: float = 2.0
     dropout: float = 0.1
 

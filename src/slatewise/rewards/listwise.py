@@ -33,7 +33,7 @@ class Config(Frozen):
     head: Literal["position", "list"] = "position"
     candidate_layers: int = 0
     list_layers: int = 2
-    heads: int = 4
+    heads: int = 2
     feedforward: float = 2.0
     dropout: float = 0.1
     interaction: Interaction = "both"
