@@ -6,7 +6,7 @@ Every file exports ``Config`` and two verbs:
     ``count`` lists for each encoded request, without gradient; one cached step a position writes all of them
     at once (except ``diverse``, whose lists depend on one another).
 ``decode(generator, batch, *, length, rng, config) -> Slate``
-    the strategy's one list for each request.
+    the strategy's one list for each request; ``batch`` may be encoded already (a ``Memory``).
 
 What holds for all of them:
 

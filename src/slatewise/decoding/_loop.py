@@ -107,7 +107,9 @@ def scored_slate(generator: Generator, memory: Memory, order_BL: Tensor) -> Slat
     return to_slate(memory, order_BL, log_prob_B)
 
 
-def encode(generator: Generator, batch: ListBatch) -> Memory:
-    """The encoded batch, without gradient and dropout."""
+def encode(generator: Generator, batch: ListBatch | Memory) -> Memory:
+    """The encoded batch, without gradient and dropout; one that is encoded already comes back as it is."""
+    if isinstance(batch, Memory):
+        return batch
     with quiet(generator):
         return generator.encode(batch)

@@ -60,7 +60,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """The list number ``place`` of each request: probable, and unlike the ones before it."""
     memory = encode(generator, batch)

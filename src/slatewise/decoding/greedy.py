@@ -24,7 +24,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """The greedy list of each request."""
     memory = encode(generator, batch)

@@ -45,7 +45,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """The chain from the best pair of each request."""
     memory = encode(generator, batch)

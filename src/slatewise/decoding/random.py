@@ -26,7 +26,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """One random list for each request (with its log-probability under the generator, as everywhere)."""
     memory = encode(generator, batch)

@@ -36,7 +36,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """One sample for each request."""
     memory = encode(generator, batch)

@@ -35,7 +35,7 @@ def propose(
 
 
 def decode(
-    generator: Generator, batch: ListBatch, *, length: int, rng: torch.Generator, config: Config
+    generator: Generator, batch: ListBatch | Memory, *, length: int, rng: torch.Generator, config: Config
 ) -> Slate:
     """The most probable of ``leaves`` finished branches of each request."""
     memory = encode(generator, batch)

@@ -50,14 +50,13 @@ class Decode(Policy):
         rng = torch.Generator(batch.mask_BN.device).manual_seed(self.config.seed)
         if isinstance(self.generator, Scorer) and self.decoder_name == "greedy":
             return sort_by_score(self.generator.score_candidates(batch), batch, length)
-        slate = self.decoder.decode(self.generator, batch, length=length, rng=rng, config=self.decoder_config)
         memory = self.generator.encode(batch)
-        first_BN = self.generator.step(memory, self.generator.start(memory, 1))[0][:, 0]
-        return Ranking(
-            slate.order_BL,
-            slate.mask_BL,
-            full_order_scores(slate.order_BL, slate.mask_BL, first_BN, batch.mask_BN),
+        slate = self.decoder.decode(
+            self.generator, memory, length=length, rng=rng, config=self.decoder_config
         )
+        first_BN = self.generator.step(memory, self.generator.start(memory, 1))[0][:, 0]
+        score_BN = full_order_scores(slate.order_BL, slate.mask_BL, first_BN, batch.mask_BN)
+        return Ranking(slate.order_BL, slate.mask_BL, score_BN)
 
 
 def sort_by_score(score_BN: torch.Tensor, batch: ListBatch, length: int) -> Ranking:

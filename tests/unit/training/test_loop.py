@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
-from factories import make_schema, make_split
 from torch import nn
 
+from factories import make_schema, make_split
 from slatewise.errors import TrainingError
 from slatewise.tensors import load_tensors, save_tensors
 from slatewise.training.loop import TrainConfig, train
@@ -86,7 +87,7 @@ def test_every_epoch_visits_every_request_once_in_a_new_order(tmp_path: Path) ->
         return model.loss()
 
     train(model, step, SPLIT, TrainConfig(epochs=2, batch_size=10), make_run(tmp_path))
-    first, second = sum(rows[:4], []), sum(rows[4:], [])
+    first, second = list(chain(*rows[:4])), list(chain(*rows[4:]))
     assert sorted(first) == sorted(second) == list(range(40))
     assert first != second
 
