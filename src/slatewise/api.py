@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slatewise.config import Frozen, fingerprint, to_plain
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.errors import RunError
+from slatewise.files import new_file
 from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
 
@@ -88,7 +89,8 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
             )
     else:
         run.path.mkdir(parents=True, exist_ok=True)
-        config.write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
+        with new_file(config) as partial:
+            partial.write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
     if (run.path / "ranker").is_dir():
         return Ranker.load(run.path)
     ranker = fit_method(method, options, data, run)

@@ -25,9 +25,10 @@ from slatewise.config import Frozen, to_plain
 from slatewise.config import build as build_config
 from slatewise.data.batch import ListBatch
 from slatewise.data.features import FeatureTransform
-from slatewise.data.prepared import PreparedData, new_folder
+from slatewise.data.prepared import PreparedData
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, RunError
+from slatewise.files import new_folder
 from slatewise.names import plugin
 from slatewise.policies import Policy, build_policy
 from slatewise.tensors import load_tensors, save_tensors

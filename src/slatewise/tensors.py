@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slatewise.errors import RunError
+from slatewise.files import new_file
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and a JSON object of facts as one file that is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(own, temporary, metadata={"facts": json.dumps(facts)})
-    temporary.replace(path)
+    with new_file(path) as partial:
+        save_file(own, partial, metadata={"facts": json.dumps(facts)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

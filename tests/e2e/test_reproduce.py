@@ -67,14 +67,18 @@ def reproduce(monkeypatch, capsys, folder: Path, *more: str) -> tuple[int, str]:
     return int(ended.value.code or 0), capsys.readouterr().out
 
 
-def test_a_recipe_runs_to_its_report_and_a_second_time_trains_nothing(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_recipe_runs_to_its_report_and_a_second_time_trains_nothing(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE.format(bound=0.1))
     code, out = reproduce(monkeypatch, capsys, tmp_path)
     assert code == 0
     assert "goalrank (2 seeds)" in out
     assert "Where the rest is lost" in out
     folder = tmp_path / "out" / "recipe"
-    assert {"report.md", "report.html", "report.json", "values.arrow", "curve-1.png"} <= {p.name for p in folder.iterdir()}
+    assert {"report.md", "report.html", "report.json", "values.arrow", "curve-1.png"} <= {
+        p.name for p in folder.iterdir()
+    }
     stages = sorted(p.name.rsplit("-", 1)[0] for p in (folder / "seed-1" / "stages").iterdir())
     assert stages == ["dnn", "goalrank", "goalrank", "prm", "reward"]  # three rows, one reward
     trained = {p: p.stat().st_mtime_ns for p in folder.glob("seed-*/stages/*/model.safetensors")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from slatewise.benchmarks.rows import Expectation, Row, judged
+from slatewise.files import new_file
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,9 +44,8 @@ def save(result: Result, folder: Path) -> list[Path]:
     encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
     texts = {f"{stem}.json": encoded.decode() + "\n", f"{stem}.md": page(result)}
     for name, text in texts.items():
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        partial.write_text(text)
-        partial.replace(folder / name)
+        with new_file(folder / name) as partial:
+            partial.write_text(text)
     return [folder / name for name in texts]
 
 

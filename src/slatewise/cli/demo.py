@@ -17,11 +17,13 @@ def command(
     """Simulate a store's log, train reward, DNN, PRM and GoalRank, and say how near each comes to the optimum."""
     import msgspec
 
+    from slatewise.files import new_file
     from slatewise.reproduce import reproduce
 
     result = reproduce(Path(__file__).parent.parent / "demo.toml", out=out, quiet=json)
     answer = {"rows": [_row(row) for row in sorted(result.rows, key=lambda row: row.metrics["true-value"])]}
-    (result.out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(answer)))
+    with new_file(result.out / "report.json") as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(answer)))
     print(
         msgspec.json.encode(answer).decode()
         if json

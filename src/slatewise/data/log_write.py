@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
 from slatewise.errors import DataError
+from slatewise.files import new_file
 
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
     ".parquet": lambda frame, path: frame.write_parquet(path),
@@ -34,11 +34,8 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
         DataError: an unknown ending, or the folder is not there.
     """
     check_ending(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        WRITERS[path.suffix](frame, partial)
-        partial.replace(path)
+        with new_file(path) as partial:
+            WRITERS[path.suffix](frame, partial)
     except FileNotFoundError:
         raise DataError(f"{path.parent} is not a folder; make it first.") from None
-    finally:
-        partial.unlink(missing_ok=True)

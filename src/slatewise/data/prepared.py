@@ -12,10 +12,7 @@ Layout of the folder::
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,23 +260,3 @@ def load_data(path: Path | str) -> PreparedData:
         ),
         Entities(items["numeric"], items["categories"].astype(np.int32), items["vector"]),
     )
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under ``path`` only when the block ends well; nothing half-written is left.
-
-    Raises:
-        DataError: ``path`` is already there.
-    """
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise DataError(f"{path} is already there and not empty; name another folder or remove it.")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if path.exists():
-            path.rmdir()
-        partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from slatewise.evaluation.curves import Curves
 from slatewise.evaluation.page import page
 from slatewise.evaluation.results import Row
 from slatewise.evaluation.words import base, label, lower_is_better, written
+from slatewise.files import new_file
 
 KINDS = {
     "floor": "Floors: no trained model",
@@ -181,9 +181,5 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with new_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scipy import stats
 
 from slatewise.config import Frozen
 from slatewise.errors import ConfigError, DataError
+from slatewise.files import new_file
 from slatewise.names import nearest, public_name
 
 Values = NDArray[np.float64]
@@ -130,13 +130,12 @@ class Evaluation:
             columns |= {f"{policy}\n{metric}": column for metric, column in metrics.items()}
         table = pa.table({name: pa.array(column) for name, column in columns.items()})
         table = table.replace_schema_metadata({b"slatewise": msgspec.json.encode(self.about)})
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with (
+            new_file(path) as partial,
+            pa.OSFile(str(partial), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
+            writer.write_table(table)
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:

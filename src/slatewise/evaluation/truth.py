@@ -6,7 +6,6 @@ rows.
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from slatewise.data.features import FeatureTransform
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import DataError
 from slatewise.evaluation.ranking import rank_by_score
+from slatewise.files import new_file
 from slatewise.simulators import build_truth
 from slatewise.types import Ranking
 
@@ -158,14 +158,9 @@ class _Cache:
     ) -> None:
         table = self._table(split, int(rows.max()) + 1)
         table[rows] = np.concatenate([value[:, None], order], axis=1)
-        partial = self._path(split).with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
-        with suppress(OSError):  # a read-only data folder costs the search again next time, nothing else
-            try:
-                with partial.open("wb") as sink:
-                    np.save(sink, table)
-                partial.replace(self._path(split))
-            finally:
-                partial.unlink(missing_ok=True)
+        # a read-only data folder costs the search again next time, nothing else
+        with suppress(OSError), new_file(self._path(split)) as partial, partial.open("wb") as sink:
+            np.save(sink, table)
 
     def _table(self, split: str, rows: int) -> NDArray[np.float64]:
         if split not in self._tables:

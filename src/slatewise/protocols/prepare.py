@@ -16,10 +16,11 @@ from slatewise.data.entities import entity_vectors
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import History, request_history
 from slatewise.data.log import Lists
-from slatewise.data.prepared import SPLITS, Array, new_folder, write_table
+from slatewise.data.prepared import SPLITS, Array, write_table
 from slatewise.data.requests import width_of
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, DataError
+from slatewise.files import new_folder
 from slatewise.names import available, plugin, public_name
 
 EXAMPLES = 8

@@ -15,8 +15,9 @@ from slatewise.cli import prepare as verb
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import request_history
 from slatewise.data.log import Log
-from slatewise.data.prepared import SPLITS, load_data, new_folder
+from slatewise.data.prepared import SPLITS, load_data
 from slatewise.errors import ConfigError, DataError
+from slatewise.files import new_folder
 from slatewise.protocols import log_v1
 from slatewise.protocols.prepare import prepare, write_lists
 

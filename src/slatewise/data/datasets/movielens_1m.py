@@ -31,6 +31,7 @@ import polars as pl
 from slatewise.config import Frozen
 from slatewise.data.log import Log
 from slatewise.errors import DataError
+from slatewise.files import new_file
 
 DEFAULT_PROTOCOL = "goalrank-v1"
 FILES = ("ratings.dat", "users.dat", "movies.dat")
@@ -151,9 +152,8 @@ def _download(source: Path) -> None:
     source.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(BytesIO(archive)) as members:
         for name in (*FILES, "README"):
-            partial = source / f".{name}.partial"
-            partial.write_bytes(members.read(f"ml-1m/{name}"))
-            partial.replace(source / name)
+            with new_file(source / name) as partial:
+                partial.write_bytes(members.read(f"ml-1m/{name}"))
 
 
 def _fetch(url: str) -> bytes:
