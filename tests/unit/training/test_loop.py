@@ -107,7 +107,7 @@ def test_a_stage_is_trained_once_and_loaded_after(tmp_path: Path) -> None:
     run.trained("line", ("a",), second, fit(second))
     run.trained("line", ("b",), other, fit(other))
     assert calls == ["line", "line"]
-    assert float(second.weight) == 7.0
+    assert second.weight.item() == 7.0
 
 
 def test_tensors_come_back_with_their_facts(tmp_path: Path) -> None:
