@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from slatewise.api import prepare
+from slatewise.cli import main
 from slatewise.tensors import load_tensors
 
 RECIPE = """
@@ -21,42 +22,38 @@ seeds = [5]
 dataset = "store"
 [shared.reward.train]
 max_steps = 10
-[shared.scorers.dnn.train]
-max_steps = 3
-[shared.scorers.prm.train]
-max_steps = 3
 [rows.goalrank]
 method = "goalrank"
+[rows.goalrank.config]
+warm_start = "none"
+mix = [{ family = "greedy" }, { family = "autoregressive", count = 2 }, { family = "random", count = 1 }]
+[rows.goalrank.config.generator.tower]
+width = 16
 [rows.goalrank.config.train]
-epochs = 4
+epochs = 2
 batch_size = 32
-checkpoint_seconds = 0.3
+validations = 1
+checkpoint_seconds = 0.1
 """
 
 
-def command(folder: Path, out: str, *more: str) -> list[str]:
-    arguments = [
-        "train",
-        str(folder / "recipe.toml"),
-        "--data",
-        str(folder / "data"),
-        "--out",
-        str(folder / out),
-    ]
-    return [
-        sys.executable,
-        "-c",
-        "from slatewise.cli import main; main()",
-        *arguments,
-        "--threads",
-        "1",
-        *more,
-    ]
+def arguments(folder: Path, out: str, *more: str) -> list[str]:
+    recipe, data = str(folder / "recipe.toml"), str(folder / "data")
+    return ["train", recipe, "--data", data, "--out", str(folder / out), "--threads", "1", *more]
+
+
+def call(monkeypatch, capsys, folder: Path, out: str, *more: str) -> tuple[int, str]:
+    """Train in this process (torch is loaded once); the exit code and what was written to stderr."""
+    monkeypatch.setattr(sys, "argv", ["slatewise", *arguments(folder, out, *more)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), capsys.readouterr().err
 
 
 def killed_in_the_middle(folder: Path, out: str) -> None:
     """Start training and kill -9 it as soon as GoalRank's second checkpoint is there."""
-    process = subprocess.Popen(command(folder, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", "from slatewise.cli import main; main()", *arguments(folder, out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline, seen = time.monotonic() + 120, set[int]()
     while len(seen) < 2 and time.monotonic() < deadline and process.poll() is None:
         for path in (folder / out / "stages").glob("goalrank-*/checkpoint.safetensors"):
@@ -71,18 +68,18 @@ def killed_in_the_middle(folder: Path, out: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    prepare("store", folder / "data", dataset_options={"requests": 1000, "validation": 64, "test": 32})
+    prepare("store", folder / "data", dataset_options={"requests": 1024, "validation": 64, "test": 32})
     (folder / "recipe.toml").write_text(RECIPE)
     return folder
 
 
-def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path) -> None:
-    subprocess.run(command(folder, "whole"), check=True, capture_output=True)
+def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path, monkeypatch, capsys) -> None:
+    assert call(monkeypatch, capsys, folder, "whole")[0] == 0
     killed_in_the_middle(folder, "killed")
-    refused = subprocess.run(command(folder, "killed"), capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "--resume" in refused.stderr
-    subprocess.run(command(folder, "killed", "--resume"), check=True, capture_output=True)
+    code, error = call(monkeypatch, capsys, folder, "killed")
+    assert code == 2
+    assert "--resume" in error
+    assert call(monkeypatch, capsys, folder, "killed", "--resume")[0] == 0
     whole, _ = load_tensors(folder / "whole" / "ranker" / "model.safetensors")
     resumed, _ = load_tensors(folder / "killed" / "ranker" / "model.safetensors")
     assert whole.keys() == resumed.keys()
@@ -98,9 +95,8 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path)
     assert not list(folder.glob("**/*.partial"))
 
 
-def test_resuming_with_another_config_is_refused(folder: Path) -> None:
-    changed = command(folder, "whole", "--resume", "--set", "train.batch_size=16")
-    answer = subprocess.run(changed, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2
-    assert "another" in answer.stderr
-    assert "Traceback" not in answer.stderr
+def test_resuming_with_another_config_is_refused(folder: Path, monkeypatch, capsys) -> None:
+    code, error = call(monkeypatch, capsys, folder, "whole", "--resume", "--set", "train.batch_size=16")
+    assert code == 2
+    assert "another" in error
+    assert "Traceback" not in error

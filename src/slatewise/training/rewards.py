@@ -13,6 +13,9 @@ from slatewise import config as configs
 from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
+from slatewise.decoding._loop import gumbel, top_lists
+from slatewise.losses import list_mse
+from slatewise.losses._mean import masked_mean
 from slatewise.modules.gather import gather_candidates, list_mask
 from slatewise.names import plugin
 from slatewise.rewards import RewardModel, build_reward
@@ -94,8 +97,7 @@ def reward_loss(
     """Mean loss over the lists whose feedback is known: App. B's squared error, or per-position losses by config."""
     memory = model.encode(batch)
     if data.manifest.unexposed_is_negative or batch.exposed_BE.shape[1] > data.schema.length:
-        lists_BGL, feedback_BGLK = _known_lists(model, memory, batch, config, data, rng)
-        mask_BL = list_mask(batch.mask_BN, lists_BGL.shape[2])
+        lists_BGL, feedback_BGLK, mask_BL = _known_lists(model, memory, batch, config, data, rng)
     else:
         length = data.schema.length
         lists_BGL, feedback_BGLK = batch.exposed_BE[:, None, :length], batch.feedback_BEK[:, None, :length]
@@ -103,7 +105,7 @@ def reward_loss(
     if isinstance(model, Listwise) and model.total is not None:
         weight_L = model.head.position_weight(lists_BGL.shape[2])
         target_BG = ((feedback_BGLK @ model.head.weight_K) * weight_L * mask_BL[:, None]).sum(2)
-        return F.mse_loss(model.value_of(memory, lists_BGL), target_BG)
+        return list_mse.loss(model.value_of(memory, lists_BGL), target_BG, torch.ones_like(target_BG).bool())
     logits_BGLK = model.position_logits(memory, lists_BGL)  # type: ignore[operator]
     return position_loss(logits_BGLK, feedback_BGLK, mask_BL, model)
 
@@ -115,8 +117,7 @@ def position_loss(logits_BGLK: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor, m
     amount = (logits_BGLK - feedback_BGLK / head.scale_K).square()
     used_K = (head.weight_K != 0).float()
     loss_BGL = (torch.where(head.binary_K, binary, amount) * used_K).sum(-1) / used_K.sum().clamp_min(1)
-    weight_BGL = mask_BL[:, None].expand_as(loss_BGL).float()
-    return (loss_BGL * weight_BGL).sum() / weight_BGL.sum().clamp_min(1)
+    return masked_mean(loss_BGL, mask_BL[:, None].expand_as(loss_BGL))
 
 
 def _known_lists(
@@ -126,8 +127,9 @@ def _known_lists(
     config: RewardConfig,
     data: PreparedData,
     rng: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """The exposed list and drawn lists of items with known feedback (B, G, L), with their feedback (B, G, L, K)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The exposed list and drawn lists of items with known feedback (B, G, L), their feedback (B, G, L, K), and the
+    places that have an item (B, L): a request with fewer known candidates than L has shorter lists."""
     length = data.schema.length
     observed_BN = batch.observed_BN()
     known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else observed_BN
@@ -143,7 +145,7 @@ def _known_lists(
     feedback_BNK = torch.zeros(*batch.mask_BN.shape, batch.feedback_BEK.shape[2], device=batch.mask_BN.device)
     index = batch.exposed_BE[..., None].expand_as(batch.feedback_BEK)
     feedback_BNK = feedback_BNK.scatter_add(1, index, batch.feedback_BEK * batch.exposed_mask_BE[..., None])
-    return lists_BGL, gather_candidates(feedback_BNK, lists_BGL)
+    return lists_BGL, gather_candidates(feedback_BNK, lists_BGL), list_mask(known_BN, length)
 
 
 def _mixed_lists(
@@ -157,7 +159,5 @@ def _mixed_lists(
 
 def _top(score: Tensor, known_BN: Tensor, count: int, length: int, rng: torch.Generator) -> Tensor:
     """Plackett–Luce draws of ``count`` lists from scores (B, 1 or G, N), known candidates only, by Gumbel top-k."""
-    b, n = known_BN.shape
-    uniform = torch.rand(b, count, n, generator=rng, device=rng.device).clamp(1e-9, 1 - 1e-7)
-    noisy = (score - torch.log(-torch.log(uniform))).masked_fill(~known_BN[:, None], -torch.inf)
-    return noisy.topk(length, dim=2).indices
+    noise_BGN = gumbel((known_BN.shape[0], count, known_BN.shape[1]), rng, known_BN.device)
+    return top_lists(score + noise_BGN, known_BN, length)
