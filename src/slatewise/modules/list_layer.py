@@ -1,8 +1,9 @@
 """A layer over the positions of a list, for models that value lists.
 
 Softmax attention averages what stands before; a user's tiredness of a category adds up. So beside attention the layer
-offers an unnormalised pairwise sum, sum over s of ReLU(W1 x_s + W2 x_t + lag_{t-s}), of the kind that pointwise
-aggregated attention keeps (HSTU, Zhai et al. 2024); which of the two is used is a setting of the model.
+offers an unnormalised pairwise sum, (sum over s of gain_{t-s} * W1 x_s) * W2 x_t: a factorisation machine over the
+list whose terms fade with distance. Summing before multiplying makes all pairs cost no more than one layer's
+projections. Which of the two is used is a setting of the model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slatewise.modules.transformer import Attention, FeedForward, KeyValue
@@ -19,40 +19,32 @@ Interaction = Literal["attention", "pairwise", "both"]
 
 
 class Pairwise(nn.Module):
-    """Sum over the other positions of a small network of both items and their distance."""
+    """Sum over the other positions of a gated product of both items, weighted by their distance."""
 
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
         self.length = length
-        self.other, self.own = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.lag = nn.Parameter(torch.randn(2 * length - 1, width) * 0.05)  # row length - 1 + (t - s)
-        self.out = nn.Linear(width, width)
+        self.other, self.own, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.gain = nn.Parameter(0.5 + 0.3 * torch.randn(2 * length - 1, width))  # row length - 1 + (t - s)
 
     def forward(self, y_RLD: Tensor, allowed: Tensor) -> Tensor:
-        """Every position against every other that ``allowed`` (L, L), or (R, L, L), lets it see.
-
-        Only pairs that somebody may see are computed: a causal list of 6 has 15 of them, not 36.
-        """
-        length, anybody = y_RLD.shape[1], allowed if allowed.dim() == 2 else allowed.any(0)
-        apart = ~torch.eye(length, dtype=torch.bool, device=y_RLD.device)
-        to_P, from_P = (anybody & apart).nonzero(as_tuple=True)
-        pair_RPD = (
-            self.own(y_RLD)[:, to_P]
-            + self.other(y_RLD)[:, from_P]
-            + self.lag[to_P - from_P + self.length - 1]
-        )
-        pair_RPD = F.relu(pair_RPD)
-        if allowed.dim() == 3:
-            pair_RPD = pair_RPD * allowed[:, to_P, from_P, None]
-        summed = torch.zeros_like(y_RLD).index_add(1, to_P, pair_RPD)
-        return self.out(summed)
+        """Every position against every other that ``allowed`` (L, L), or (R, L, L), lets it see."""
+        place = torch.arange(y_RLD.shape[1], device=y_RLD.device)
+        lag_TS = place[:, None] - place
+        gain_TSD = self.gain[lag_TS + self.length - 1] * (lag_TS != 0)[..., None]
+        other_RLD = self.other(y_RLD)
+        if allowed.dim() == 2:
+            seen_RLD = torch.einsum("tsd,rsd->rtd", gain_TSD * allowed[..., None], other_RLD)
+        else:
+            seen_RLD = torch.einsum("tsd,rts,rsd->rtd", gain_TSD, allowed.to(other_RLD), other_RLD)
+        return self.out(seen_RLD * self.own(y_RLD))
 
     def extend(self, prefix_RTD: Tensor, y_RND: Tensor) -> Tensor:
         """Each of N items as the next position behind the same prefix."""
         t = prefix_RTD.shape[1]
-        lag_TD = self.lag[self.length - 1 + t - torch.arange(t, device=y_RND.device)]
-        earlier = self.other(prefix_RTD) + lag_TD
-        return self.out(F.relu(self.own(y_RND)[:, :, None] + earlier[:, None]).sum(2))
+        gain_TD = self.gain[self.length - 1 + t - torch.arange(t, device=y_RND.device)]
+        seen_RD = (self.other(prefix_RTD) * gain_TD).sum(1)
+        return self.out(seen_RD[:, None] * self.own(y_RND))
 
 
 class ListLayer(nn.Module):

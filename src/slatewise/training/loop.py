@@ -94,7 +94,9 @@ def train(
     count = min(config.requests, len(split)) if config.requests else len(split)
     total = max(1, round(config.epochs * max(1, count // config.batch_size)))
     last = min(total, config.max_steps) if config.max_steps else total
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
+    )
     best, start = Best(), 0
     identity = fingerprint(config, run.stage, run.seed, count)
     checkpoint = run.path / "checkpoint.safetensors"
