@@ -32,11 +32,14 @@ class Pairwise(nn.Module):
         place = torch.arange(y_RLD.shape[1], device=y_RLD.device)
         lag_TS = place[:, None] - place
         gain_TSD = self.gain[lag_TS + self.length - 1] * (lag_TS != 0)[..., None]
-        other_RLD = self.other(y_RLD)
         if allowed.dim() == 2:
-            seen_RLD = torch.einsum("tsd,rsd->rtd", gain_TSD * allowed[..., None], other_RLD)
-        else:
-            seen_RLD = torch.einsum("tsd,rts,rsd->rtd", gain_TSD, allowed.to(other_RLD), other_RLD)
+            gain_TSD = gain_TSD * allowed[..., None]
+        other_RLD, seen_RLD = self.other(y_RLD), torch.zeros_like(y_RLD)
+        for s in range(y_RLD.shape[1]):  # a few fused passes; as one einsum it is D tiny matrix products
+            other_RTD = other_RLD[:, s : s + 1]
+            if allowed.dim() == 3:
+                other_RTD = other_RTD * allowed[:, :, s, None]
+            seen_RLD = torch.addcmul(seen_RLD, gain_TSD[:, s], other_RTD)
         return self.out(seen_RLD * self.own(y_RLD))
 
     def extend(self, prefix_RTD: Tensor, y_RND: Tensor) -> Tensor:
