@@ -22,8 +22,6 @@ dataset = "store"
 requests = 600
 validation = 60
 test = 60
-[data.protocol_options]
-history = 0
 [shared.reward.train]
 max_steps = 4
 [shared.scorers.dnn.train]

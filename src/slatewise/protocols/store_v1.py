@@ -14,12 +14,13 @@ class Config(Frozen):
 
     Attributes:
         length: L, the list to write; at most the length of the logged lists.
-        history: H; the last exposures of the user's earlier requests, each with its feedback.
+        history: H; the last exposures of the user's earlier requests, each with its feedback. None by default: the
+            store's users do not change by what they saw before, so history is only noise to a model.
         target: weight of each feedback kind (``click``, ``conversion``, ``value``) in a list's value.
     """
 
     length: int = 6
-    history: int = 10
+    history: int = 0
     target: dict[str, float] = msgspec.field(default_factory=lambda: {"click": 1.0})
 
 

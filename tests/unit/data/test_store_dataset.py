@@ -130,7 +130,14 @@ def test_the_protocol_refuses_what_it_cannot_cut(log: Log) -> None:
 
 
 def test_prepared_data_lead_back_to_the_truth(tmp_path: Path, log: Log) -> None:
-    prepare("store", None, None, tmp_path / "data", dataset_options=to_plain(SMALL), protocol_options={})
+    prepare(
+        "store",
+        None,
+        None,
+        tmp_path / "data",
+        dataset_options=to_plain(SMALL),
+        protocol_options={"history": 10},
+    )
     data = load_data(tmp_path / "data")
     assert data.manifest.truth == log.truth
     assert (data.schema.candidates, data.schema.length, data.schema.history) == (12, 6, 10)
