@@ -22,7 +22,6 @@ from slatewise.generators.base import (
     Memory,
     State,
     gather_candidates,
-    gather_list_log_prob,
 )
 from slatewise.modules.tower import Tower, TowerConfig
 from slatewise.modules.transformer import DecoderLayer, Encoder, KeyValue
@@ -118,14 +117,14 @@ class Autoregressive(Generator):
         opened = state.open_BGN.flatten(0, 1)[rows].unflatten(0, parent_BG.shape)
         return State(opened, state.length, Prefix(token, caches))
 
-    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
         """All positions of all lists in one pass over B·G·L tokens, sharing the candidates' keys and values."""
         length = lists_BGL.shape[2]
         written_BGLD = gather_candidates(memory.parts.x_BND, lists_BGL[:, :, :-1])
         start_BG1D = memory.parts.start_BD[:, None, None].expand(-1, lists_BGL.shape[1], -1, -1)
         x_BGLD = torch.cat([start_BG1D, written_BGLD], 2) + self.position[:length]
         hidden_BGLD, _ = self._decode(memory, x_BGLD, (None,) * len(self.decoder))
-        return gather_list_log_prob(self._point(memory, hidden_BGLD), memory, lists_BGL)
+        return self._point(memory, hidden_BGLD)
 
     def _decode(
         self, memory: Memory, x_BGTD: Tensor, caches: tuple[KeyValue | None, ...]

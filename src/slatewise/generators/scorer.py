@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
-from slatewise.generators.base import CLOSED, Generator, Memory, State, gather_list_log_prob
+from slatewise.generators.base import CLOSED, Generator, Memory, State
 from slatewise.modules.tower import Tower, TowerConfig
 from slatewise.modules.transformer import Encoder
 
@@ -64,10 +64,9 @@ class Scorer(Generator):
         index = parent_BG[..., None].expand(-1, -1, state.open_BGN.shape[2])
         return replace(state, open_BGN=state.open_BGN.gather(1, index))
 
-    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
-        """Plackett–Luce log-probability of each position."""
-        logits = memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
-        return gather_list_log_prob(logits, memory, lists_BGL)
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """The same scores at every position of every list."""
+        return memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
 
 
 def build(config: Config, schema: Schema) -> Scorer:

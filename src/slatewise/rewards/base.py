@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,15 @@ class RewardMemory:
     mask_BN: Tensor
     parts: Any
 
+    def take(self, index_BM: Tensor) -> RewardMemory:
+        """The request with only the chosen candidates, in that order; ``parts`` are tensors (B, N, ...), or memories."""
+        if isinstance(self.parts, list):
+            parts: Any = [part.take(index_BM) for part in self.parts]
+        else:
+            shape = (*index_BM.shape, *[1] * (self.parts.dim() - 2))
+            parts = torch.take_along_dim(self.parts, index_BM.view(shape), 1)
+        return RewardMemory(self.mask_BN.gather(1, index_BM), parts)
+
 
 class RewardModel(nn.Module, ABC):
     """Estimates a list's value, in units of the manifest's target (weighted feedback, summed over positions)."""
@@ -37,6 +47,10 @@ class RewardModel(nn.Module, ABC):
     @abstractmethod
     def extension_value(self, memory: RewardMemory, prefix_BGT: Tensor) -> Tensor:
         """Value of each prefix with each candidate behind it (B, G, N), candidates in the prefix included."""
+
+    def expander(self, memory: RewardMemory) -> Callable[[Any], Tensor]:
+        """Expansion for :func:`slatewise.decoding.search.beam_search`; to be called once a position, in order."""
+        return lambda beam: self.extension_value(memory, beam.lists_BKT)
 
     def value(self, batch: ListBatch, lists_BGL: Tensor) -> Tensor:
         """Encode and value in one go."""
