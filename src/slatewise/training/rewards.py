@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.decoding._loop import gumbel, top_lists
+from slatewise.errors import RunError
 from slatewise.losses import list_mse
 from slatewise.losses._mean import masked_mean
 from slatewise.modules.gather import gather_candidates, list_mask
@@ -49,16 +51,41 @@ def fit_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardMode
     Raises:
         ConfigError: unknown reward or option.
     """
-    module = plugin("rewards", config.name)
-    options = build(module.Config, config.options, where=f"reward '{config.name}'")
-    members = []
+    return _stage(config, data, run, _fit)
+
+
+def load_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardModel:
+    """Load the reward stage of a run; never train it.
+
+    Raises:
+        RunError: the run has no such stage, or it has not ended.
+    """
+
+    def refuse(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run, member: int) -> None:
+        raise RunError(f"{stage.path} has no trained reward; train the run on this data first.")
+
+    return _stage(config, data, run, refuse)
+
+
+def reward_options(config: RewardConfig) -> Any:
+    """The reward's own config, every default in its place."""
+    return build(plugin("rewards", config.name).Config, config.options, where=f"reward '{config.name}'")
+
+
+def architecture(config: RewardConfig) -> tuple[str, Any, int]:
+    """What a reward is, whatever it was trained on: its plug-in, its options, how many members."""
+    return config.name, reward_options(config), config.members
+
+
+def _stage(config: RewardConfig, data: PreparedData, run: Run, fit: Callable[..., None]) -> RewardModel:
+    options, members = reward_options(config), []
     for member in range(config.members):
         torch.manual_seed(child_seed(run.seed, "init", "reward", member))
         model = build_reward(config.name, options, data.manifest)
         _start_from_data(model, data)
         single = configs.replace(config, members=1)
         key = (single, options, data.manifest.fingerprint, data.manifest.target, member)
-        run.trained("reward", key, model, lambda stage, m=model, i=member: _fit(m, config, data, stage, i))  # type: ignore[misc]
+        run.trained("reward", key, model, lambda stage, m=model, i=member: fit(m, config, data, stage, i))  # type: ignore[misc]
         members.append(model)
     return members[0] if len(members) == 1 else Ensemble(members).to(run.device).eval()
 
