@@ -24,7 +24,7 @@ from slatewise.generators.base import (
     gather_candidates,
     gather_list_log_prob,
 )
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import DecoderLayer, Encoder, KeyValue
 
 
@@ -67,7 +67,7 @@ class Autoregressive(Generator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
-        self.tower = Tower(config.tower, schema)
+        self.tower = build_tower(config.tower, schema)
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
         self.decoder = nn.ModuleList(
