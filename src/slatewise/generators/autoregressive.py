@@ -23,7 +23,7 @@ from slatewise.generators.base import (
     State,
     gather_candidates,
 )
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import DecoderLayer, Encoder, KeyValue
 
 
@@ -66,7 +66,7 @@ class Autoregressive(Generator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
-        self.tower = Tower(config.tower, schema)
+        self.tower = build_tower(config.tower, schema)
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
         self.decoder = nn.ModuleList(

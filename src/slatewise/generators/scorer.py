@@ -14,7 +14,7 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
 from slatewise.generators.base import CLOSED, Generator, Memory, State
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import Encoder
 
 
@@ -34,7 +34,7 @@ class Scorer(Generator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
-        self.tower = Tower(config.tower, schema)
+        self.tower = build_tower(config.tower, schema)
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
 

@@ -179,3 +179,8 @@ class Tower(nn.Module):
         nothing_B1D = self.no_history.expand(token_BHD.shape[0], 1, -1)
         token_BTD = self.history_norm(torch.cat([nothing_B1D, token_BHD], 1))
         return token_BTD, torch.cat([torch.ones_like(mask_BH[:, :1]), mask_BH], 1)
+
+
+def build_tower(config: TowerConfig, schema: Schema) -> Tower:
+    """The feature tower for batches of this schema, with random weights."""
+    return Tower(config, schema)

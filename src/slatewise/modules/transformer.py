@@ -6,6 +6,7 @@ many lists are decoded for it; causal self-attention takes an optional cache of 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of an attention, each (B, heads, T, D / heads)."""
+    """Keys and values of an attention, each (..., heads, T, D / heads)."""
 
     key: Tensor
     value: Tensor
 
     def append(self, later: KeyValue) -> KeyValue:
         """The cache with the next position's key and value behind it."""
-        return KeyValue(torch.cat([self.key, later.key], 2), torch.cat([self.value, later.value], 2))
+        return KeyValue(torch.cat([self.key, later.key], -2), torch.cat([self.value, later.value], -2))
 
     def rows(self, index: Tensor) -> KeyValue:
         """The chosen rows of the first axis (beam search reorders its prefixes with this)."""
@@ -57,10 +58,24 @@ class Attention(nn.Module):
             attn_mask=mask,
             is_causal=causal,
         )
-        return self.out(out.transpose(1, 2).flatten(2))
+        return self._join(out)
+
+    def extend(self, x_BND: Tensor, earlier: KeyValue, own: KeyValue) -> Tensor:
+        """N rivals for one place: each sees the T ``earlier`` positions and itself, not the other N - 1.
+
+        The axes in front of N and T (requests, prefixes of a request) broadcast; T may be 0.
+        """
+        query = self._split(self.query(x_BND)) / math.sqrt(own.key.shape[-1])
+        seen = query @ earlier.key.transpose(-1, -2)
+        itself = (query * own.key).sum(-1, keepdim=True).expand(*seen.shape[:-1], 1)
+        weight = torch.cat([seen, itself], -1).softmax(-1)
+        return self._join(weight[..., :-1] @ earlier.value + weight[..., -1:] * own.value)
 
     def _split(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def _join(self, out: Tensor) -> Tensor:
+        return self.out(out.transpose(-3, -2).flatten(-2))
 
 
 class FeedForward(nn.Sequential):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from slatewise import config as configs
@@ -16,13 +15,10 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.decoding._loop import gumbel, top_lists
 from slatewise.errors import RunError
-from slatewise.losses import list_mse
-from slatewise.losses._mean import masked_mean
 from slatewise.modules.gather import gather_candidates, list_mask
 from slatewise.names import plugin
 from slatewise.rewards import RewardModel, build_reward
 from slatewise.rewards.ensemble import Ensemble
-from slatewise.rewards.listwise import Listwise
 from slatewise.rng import child_seed, torch_rng
 from slatewise.training.loop import TrainConfig, train
 from slatewise.training.run import Run
@@ -82,18 +78,15 @@ def _stage(config: RewardConfig, data: PreparedData, run: Run, fit: Callable[...
     for member in range(config.members):
         torch.manual_seed(child_seed(run.seed, "init", "reward", member))
         model = build_reward(config.name, options, data.manifest)
-        _start_from_data(model, data)
+        batch = data.split("train").batch(slice(0, 4096))
+        model.start_from(
+            torch.from_numpy(data.items.vector.copy()), batch.feedback_BEK, batch.exposed_mask_BE
+        )
         single = configs.replace(config, members=1)
         key = (single, options, data.manifest.fingerprint, data.manifest.target, member)
         run.trained("reward", key, model, lambda stage, m=model, i=member: fit(m, config, data, stage, i))  # type: ignore[misc]
         members.append(model)
     return members[0] if len(members) == 1 else Ensemble(members).to(run.device).eval()
-
-
-def _start_from_data(model: RewardModel, data: PreparedData) -> None:
-    model.tower.load_item_vectors(torch.from_numpy(data.items.vector.copy()))  # type: ignore[operator, union-attr]
-    batch = data.split("train").batch(slice(0, 4096))
-    model.head.set_scale(batch.feedback_BEK, batch.exposed_mask_BE)  # type: ignore[operator, union-attr]
 
 
 def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run, member: int) -> None:
@@ -121,7 +114,7 @@ def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Ru
 def reward_loss(
     model: RewardModel, batch: ListBatch, config: RewardConfig, data: PreparedData, rng: torch.Generator
 ) -> Tensor:
-    """Mean loss over the lists whose feedback is known: App. B's squared error, or per-position losses by config."""
+    """The model's own loss on the lists whose feedback is known."""
     memory = model.encode(batch)
     if data.manifest.unexposed_is_negative or batch.exposed_BE.shape[1] > data.schema.length:
         lists_BGL, feedback_BGLK, mask_BL = _known_lists(model, memory, batch, config, data, rng)
@@ -129,22 +122,7 @@ def reward_loss(
         length = data.schema.length
         lists_BGL, feedback_BGLK = batch.exposed_BE[:, None, :length], batch.feedback_BEK[:, None, :length]
         mask_BL = batch.exposed_mask_BE[:, :length]
-    if isinstance(model, Listwise) and model.total is not None:
-        weight_L = model.head.position_weight(lists_BGL.shape[2])
-        target_BG = ((feedback_BGLK @ model.head.weight_K) * weight_L * mask_BL[:, None]).sum(2)
-        return list_mse.loss(model.value_of(memory, lists_BGL), target_BG, torch.ones_like(target_BG).bool())
-    logits_BGLK = model.position_logits(memory, lists_BGL)  # type: ignore[operator]
-    return position_loss(logits_BGLK, feedback_BGLK, mask_BL, model)
-
-
-def position_loss(logits_BGLK: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor, model: RewardModel) -> Tensor:
-    """Cross-entropy on binary kinds and squared error (in units of the training scale) on amounts, real places only."""
-    head: Any = model.head
-    binary = F.binary_cross_entropy_with_logits(logits_BGLK, feedback_BGLK.clamp(0, 1), reduction="none")
-    amount = (logits_BGLK - feedback_BGLK / head.scale_K).square()
-    used_K = (head.weight_K != 0).float()
-    loss_BGL = (torch.where(head.binary_K, binary, amount) * used_K).sum(-1) / used_K.sum().clamp_min(1)
-    return masked_mean(loss_BGL, mask_BL[:, None].expand_as(loss_BGL))
+    return model.loss(memory, lists_BGL, feedback_BGLK, mask_BL)
 
 
 def _known_lists(
