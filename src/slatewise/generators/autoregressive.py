@@ -1,4 +1,4 @@
-"""GoalRank's generator (paper App. D.2): Transformer over the candidates below, autoregressive decoder above.
+"""The generator of GoalRank (App. D.2) and DeGRe (§4.3): Transformer over the candidates, autoregressive decoder above.
 
 The lower block crosses all candidates; the upper block is a causal Transformer decoder over the list so far with
 cross-attention to the candidates; a pointer gives the next position's softmax over the candidates that remain.
@@ -33,6 +33,9 @@ class Config(Frozen):
 
     No dropout by default: a generator that learns from a reward model never runs out of lists to learn from.
     ``feedforward`` is the hidden width of a layer's feed-forward block in multiples of the width.
+
+    ``cross_attention = False`` is DeGRe's decoder (§4.3): it sees the list so far and, by the pointer alone, the
+    candidates. Its setting is ``4 + 4`` layers.
     """
 
     tower: TowerConfig = TowerConfig()
@@ -41,6 +44,7 @@ class Config(Frozen):
     heads: int = 2
     feedforward: float = 2.0
     dropout: float = 0.0
+    cross_attention: bool = True
 
 
 class Candidates(NamedTuple):
@@ -50,7 +54,7 @@ class Candidates(NamedTuple):
     pointer_BND: Tensor
     bias_BN: Tensor
     start_BD: Tensor
-    layers: tuple[KeyValue, ...]
+    layers: tuple[KeyValue | None, ...]
 
 
 class Prefix(NamedTuple):
@@ -70,7 +74,8 @@ class Autoregressive(Generator):
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
         self.decoder = nn.ModuleList(
-            DecoderLayer(width, config.heads, hidden, config.dropout) for _ in range(config.decoder_layers)
+            DecoderLayer(width, config.heads, hidden, config.dropout, config.cross_attention)
+            for _ in range(config.decoder_layers)
         )
         self.position = nn.Parameter(torch.randn(schema.length, width) * 0.05)
         self.start_token = nn.Linear(width, width)
@@ -82,7 +87,7 @@ class Autoregressive(Generator):
         """Tower, candidate Transformer, and the keys and values that all lists share."""
         x_BND, user_BD = self.tower(batch)
         x_BND = self.encoder(x_BND, batch.mask_BN)
-        layers = tuple(layer.cross_attention.project(x_BND) for layer in self.decoder)  # type: ignore[union-attr, operator]
+        layers = tuple(layer.project(x_BND) for layer in self.decoder)  # type: ignore[operator]
         bias_BN = self.score(x_BND).squeeze(-1)
         return Memory(
             batch.mask_BN,

@@ -33,14 +33,14 @@ class MiningConfig(Frozen):
         top_k: at each position only so many of the candidates that remain are tried, those with the highest value as
             the only item of a list (the paper's top-K pre-truncation); 0: all. The others get no step value. Local
             search is bound by it, too.
-        polish_rounds: rounds of local search on every list of the beam (not in the paper).
         keep: learn from ``all`` lists of the beam, or from the ``best`` alone.
+        polish_rounds: rounds of local search on every list that is kept (not in the paper).
     """
 
     width: Annotated[int, Meta(ge=1, le=64)] = 8
     top_k: Annotated[int, Meta(ge=0)] = 0
-    polish_rounds: Annotated[int, Meta(ge=0)] = 0
     keep: Literal["all", "best"] = "all"
+    polish_rounds: Annotated[int, Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def mine(
     if own_BGL is not None:
         lists_BGL = torch.cat([lists_BGL, own_BGL], 1)
         value_BG = torch.cat([value_BG, reward.value_of(memory, own_BGL)], 1)
+    lists_BGL, value_BG = _best_first(lists_BGL, value_BG, 1 if config.keep == "best" else lists_BGL.shape[1])
     if config.polish_rounds:
-        lists_BGL, value_BG = polish(
+        polished = polish(
             lists_BGL,
             mask_BN,
             lambda lists: reward.value_of(memory, lists),
@@ -96,7 +97,7 @@ def mine(
             replace_top=config.top_k or None,
             candidate_score_BN=single_BN,
         )
-    lists_BGL, value_BG = _best_first(lists_BGL, value_BG, 1 if config.keep == "best" else lists_BGL.shape[1])
+        lists_BGL, value_BG = _best_first(*polished, lists_BGL.shape[1])
     unchanged = own_BGL is None and not config.polish_rounds
     total_BGLN = beams.on_the_way(lists_BGL) if unchanged else step_totals(reward.expander(memory), lists_BGL)
     return Mined(lists_BGL, value_BG, _compact(total_BGLN, lists_BGL, mask_BN))

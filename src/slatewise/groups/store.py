@@ -11,6 +11,7 @@ stopped and ends in the same bytes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,10 @@ class Miner:
     data: PreparedData
     generator: Generator | None = None
     own: int = 0
+
+    def beside(self, generator: Generator, own: int) -> Miner:
+        """The same with ``own`` lists of a generator (the most probable ones) beside the beam's."""
+        return dataclasses.replace(self, generator=generator, own=own)
 
     def __call__(self, batch: ListBatch) -> Mined:
         """Mine a batch, which must be where the evaluator is."""

@@ -119,22 +119,27 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention over the list so far, cross-attention to the candidates, feed-forward.
+    """Causal self-attention over the list so far, cross-attention to the candidates (if it has any), feed-forward.
 
     The G lists of a request share the candidates' keys and values: in cross-attention the lists are folded into
     the query axis, in self-attention into the batch axis. Nothing is ever copied G times.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, cross: bool = True) -> None:
         super().__init__()
-        self.norm_self, self.norm_cross, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
+        self.norm_self, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.self_attention = Attention(width, heads)
-        self.cross_attention = Attention(width, heads)
+        self.norm_cross = nn.LayerNorm(width) if cross else None
+        self.cross_attention = Attention(width, heads) if cross else None
         self.forward_layer = FeedForward(width, hidden, dropout)
         self.drop = nn.Dropout(dropout)
 
+    def project(self, x_BND: Tensor) -> KeyValue | None:
+        """The candidates' keys and values, which all lists and steps share; None without cross-attention."""
+        return None if self.cross_attention is None else self.cross_attention.project(x_BND)
+
     def forward(
-        self, x_BGTD: Tensor, candidates: KeyValue, mask_BN: Tensor, cache: KeyValue | None
+        self, x_BGTD: Tensor, candidates: KeyValue | None, mask_BN: Tensor, cache: KeyValue | None
     ) -> tuple[Tensor, KeyValue]:
         """T new positions of G lists a request; returns them and the cache with their keys and values.
 
@@ -146,7 +151,8 @@ class DecoderLayer(nn.Module):
         cache = own if cache is None else cache.append(own)
         attended = self.self_attention(y, cache, causal=t > 1)
         x_BGTD = x_BGTD + self.drop(attended.unflatten(0, (b, g)))
-        y = self.norm_cross(x_BGTD).flatten(1, 2)
-        attended = self.cross_attention(y, candidates, mask_BN[:, None, None, :])
-        x_BGTD = x_BGTD + self.drop(attended.unflatten(1, (g, t)))
+        if self.cross_attention is not None and self.norm_cross is not None and candidates is not None:
+            y = self.norm_cross(x_BGTD).flatten(1, 2)
+            attended = self.cross_attention(y, candidates, mask_BN[:, None, None, :])
+            x_BGTD = x_BGTD + self.drop(attended.unflatten(1, (g, t)))
         return x_BGTD + self.drop(self.forward_layer(self.norm_forward(x_BGTD))), cache

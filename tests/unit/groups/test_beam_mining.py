@@ -26,6 +26,9 @@ def make_reward(tmp_path, seed: int = 3, **schema) -> RewardModel:
     reward = Listwise(build(Config, {"tower": {"width": 32}}), manifest)
     with torch.no_grad():
         reward.head.out.weight.mul_(6.0)  # far from equal values
+        reward.head.out.bias -= 2.0
+        for layer in reward.reader.layers:
+            layer.pairwise.out.weight.mul_(6.0)  # and with effects of one item on another
     return reward.eval()
 
 
@@ -97,8 +100,13 @@ def test_best_come_first_and_copies_last(tmp_path) -> None:
         assert first_G[:distinct].all()
         assert (value_G[: distinct - 1] >= value_G[1:distinct]).all()
     plain, best = run(reward, batch, 4, width=8), run(reward, batch, 4, width=8, polish_rounds=3, keep="best")
-    assert (mined.value_BG[:, 0] >= plain.value_BG[:, 0] - 1e-6).all()
-    assert torch.equal(best.lists_BGL[:, 0], mined.lists_BGL[:, 0])
+    greedy, climbed = run(reward, batch, 4, width=1), run(reward, batch, 4, width=1, polish_rounds=3)
+    assert (best.value_BG[:, 0] >= plain.value_BG[:, 0] - 1e-6).all()
+    assert (climbed.value_BG > greedy.value_BG + 1e-6).any()  # a narrow beam is myopic
+    assert (
+        mined.value_BG[:, 0] >= best.value_BG[:, 0] - 1e-6
+    ).all()  # eight starts, the best one's among them
+    assert torch.equal(run(reward, batch, 4, width=8, keep="best").lists_BGL[:, 0], plain.lists_BGL[:, 0])
 
 
 def truncated_beam(reward: RewardModel, batch, length: int, width: int, top_k: int) -> list[list[list[int]]]:
