@@ -12,7 +12,7 @@ from factories import make_schema
 from slatewise.data.schema import FeedbackKind, Manifest
 from slatewise.decoding.search import Beam, beam_search
 from slatewise.modules.tower import TowerConfig
-from slatewise.rewards import RewardModel, listwise, pointwise
+from slatewise.rewards import RewardModel, listwise, lookahead, pointwise
 from slatewise.rewards.base import FeedbackHead
 from slatewise.rewards.ensemble import Ensemble
 
@@ -33,6 +33,16 @@ def make_reward(seed: int = 0, **options) -> RewardModel:
     return listwise.build(listwise.Config(tower=TOWER, **options), manifest()).eval()
 
 
+def make_lookahead(target=None, **options) -> RewardModel:
+    torch.manual_seed(4)
+    config = lookahead.Config(
+        tower=TowerConfig(form="fields", width=32), **{"list_layers": 2, "thresholds": 5, **options}
+    )
+    model = lookahead.build(config, manifest(target or {"click": 1.0})).eval()
+    model.start_from(torch.randn(40, 6), torch.rand(50, 4, 2).square() * 9, torch.rand(50, 4) < 0.9)
+    return model
+
+
 def models() -> dict[str, RewardModel]:
     return {
         "both": make_reward(),
@@ -44,6 +54,11 @@ def models() -> dict[str, RewardModel]:
         "two ways": make_reward(causal=False),
         "with candidates": make_reward(candidate_layers=1, additive=False),
         "pointwise": pointwise.build(pointwise.Config(tower=TOWER, discount="log"), manifest()).eval(),
+        "lookahead": make_lookahead(),
+        "lookahead, amounts": make_lookahead(target={"click": 1.0, "value": 0.5}),
+        "lookahead, monotone": make_lookahead(head="monotone", interaction="both"),
+        "lookahead, steps": make_lookahead(head="step", target={"click": 1.0, "value": 0.5}),
+        "both kinds": Ensemble([make_lookahead(), make_reward(2), make_reward(head="list")]).eval(),
         "ensemble": Ensemble([make_reward(1), make_reward(2)]).eval(),
     }
 
