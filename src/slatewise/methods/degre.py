@@ -59,7 +59,7 @@ class Config(Dense):
     that were shown (Table 4's "exposure only"). ``rounds`` above 1 mine again with ``own`` lists of the generator that
     the round before has trained, and train it further. ``validate``: as in GoalRank."""
 
-    reward: RewardConfig = RewardConfig()
+    reward: RewardConfig = RewardConfig(name="lookahead")
     generator: autoregressive.Config = autoregressive.Config()
     warm_start: Literal["reward", "none"] = "reward"
     supervision: Literal["mined", "exposure"] = "mined"
