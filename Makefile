@@ -37,6 +37,7 @@ check: setup
 bench: setup
 	$(BIN)/slatewise bench train-step --out benchmarks/results
 	$(BIN)/slatewise bench decode --out benchmarks/results
+	$(BIN)/slatewise bench mine --out benchmarks/results
 
 clean:
 	rm -rf $(VENV) build dist

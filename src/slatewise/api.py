@@ -1,4 +1,4 @@
-"""The Python API: prepare, fit, rank, evaluate, compare."""
+"""The Python API: prepare, fit, mine, rank, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from slatewise.config import Frozen, fingerprint, to_plain
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.errors import RunError
 from slatewise.files import new_file
+from slatewise.groups.store import SHARD, MinedStore
 from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
 
 if TYPE_CHECKING:
     from slatewise.evaluation.results import Evaluation
+    from slatewise.rewards import RewardModel
+    from slatewise.training.rewards import RewardConfig
 
-__all__ = ["evaluate", "fit", "load_data", "prepare", "train"]
+__all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "train"]
 
 
 def prepare(
@@ -56,6 +59,7 @@ class RunFacts(Frozen):
     data: str
     seed: int
     version: str
+    target: dict[str, float] = {}
 
     def identity(self) -> str:
         """Changes when anything the result depends on changes."""
@@ -79,6 +83,7 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
         data=data.manifest.fingerprint,
         seed=run.seed,
         version=slatewise.__version__,
+        target=data.manifest.target,
     )
     config = run.path / "config.json"
     if config.exists():
@@ -97,6 +102,68 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
     ranker.save(run.path / "ranker")
     ranker.path = run.path
     return ranker
+
+
+def mine(
+    run: Path | str,
+    data: PreparedData,
+    out: Path | str,
+    *,
+    requests: int = 0,
+    shard: int = SHARD,
+    quiet: bool = False,
+    **settings: Any,
+) -> MinedStore:
+    """Mine the train split under the reward of a run (any method that has one); see ``slatewise mine``.
+
+    What is there already is kept: an interrupted call goes on where it stopped.
+
+    Args:
+        requests: only the first so many requests (0: all).   shard: requests a file.
+        settings: :class:`~slatewise.groups.beam_mining.MiningConfig` as keyword arguments, e.g. ``width=8``.
+
+    Raises:
+        RunError: no run with a trained reward.   DataError: ``out`` holds something else.   ConfigError: a setting.
+    """
+    from slatewise.config import build
+    from slatewise.groups.beam_mining import MiningConfig
+    from slatewise.groups.store import Miner, mine_store
+    from slatewise.training.rewards import architecture
+
+    config = build(MiningConfig, settings, where="mining")
+    reward, described, data = open_reward(Path(run), data)
+    miner = Miner(reward, architecture(described), config, data)
+    return mine_store(Path(out), miner, requests=requests, shard=shard, quiet=quiet)
+
+
+def open_reward(run: Path, data: PreparedData) -> tuple[RewardModel, RewardConfig, PreparedData]:
+    """The trained reward of a run folder, how it was trained, and the data weighed by the run's target.
+
+    Raises:
+        RunError: the folder is no run, its method has no reward, it was trained on other data, or has not got so far.
+    """
+    import msgspec
+
+    from slatewise.config import build
+    from slatewise.names import plugin
+    from slatewise.training.rewards import load_reward
+
+    if not (run / "config.json").exists():
+        raise RunError(f"{run} is not a run folder (no config.json); train one with `slatewise train`.")
+    facts = msgspec.json.decode((run / "config.json").read_bytes(), type=RunFacts)
+    config = build(plugin("methods", facts.method).Config, facts.options, where=f"method '{facts.method}'")
+    if not hasattr(config, "reward"):
+        raise RunError(
+            f"{run} has no reward: method '{facts.method}' trains none. Name a run of one that does."
+        )
+    if facts.data != data.manifest.fingerprint:
+        raise RunError(
+            f"{run} was trained on other data than {data.path}; mine on the data it was trained on."
+        )
+    data = data.with_target(facts.target) if facts.target else data
+    # `reproduce` keeps the stages of all rows of a seed beside the rows
+    stages = run / "stages" if (run / "stages").is_dir() else run.parent / "stages"
+    return load_reward(config.reward, data, Run(run, facts.seed, stages)), config.reward, data
 
 
 def fit(

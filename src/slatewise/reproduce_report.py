@@ -12,7 +12,7 @@ from torch import Tensor
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.curves import read_curves
-from slatewise.evaluation.plots import sweep
+from slatewise.evaluation.plots import calibration_curves, sweep
 from slatewise.evaluation.provenance import made_by
 from slatewise.evaluation.report import Section, write_report
 from slatewise.evaluation.reward_quality import RewardQuality, reward_quality
@@ -36,7 +36,8 @@ def write(
         made: more facts for the box that says how the report came to be.
     """
     recipe = result.recipe
-    sections = [_pairs(result), _gaps(result), _rewards(data, runs), _checks(result)]
+    rewards = _reward_qualities(data, runs)
+    sections = [_pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
     pictures = [
         sweep(
             curve.name,
@@ -57,7 +58,10 @@ def write(
         meta=made_by(data, recipe=recipe_path, time=f"{result.seconds:.0f} s", **made),
         notes=[recipe.notes] if recipe.notes else [],
         sections=[section for section in sections if section.rows],
-        pictures=pictures,
+        pictures=[
+            *pictures,
+            calibration_curves({name: found.calibration for name, found in rewards.items()}),
+        ],
     )
 
 
@@ -104,17 +108,9 @@ def _checks(result: Result) -> Section:
     )
 
 
-def _rewards(data: PreparedData, runs: dict[str, Path]) -> Section:
+def _reward_qualities(data: PreparedData, runs: dict[str, Path]) -> dict[str, RewardQuality]:
     """Quality of every reward model that a row carries with it (the rows that choose or search by one)."""
-    heads = [
-        "reward model of",
-        "R-AUC",
-        "RMSE",
-        "PCOC",
-        "random: Pearson / Spearman",
-        "near optimum: Pearson / Spearman",
-    ]
-    rows, seen = [], set[str]()
+    found, seen = {}, set[str]()
     for row, run in runs.items():
         policy = Ranker.load(run).policy
         if not isinstance(policy, Pick | Search):
@@ -122,8 +118,23 @@ def _rewards(data: PreparedData, runs: dict[str, Path]) -> Section:
         weights = str(sum(float(p.detach().double().sum()) for p in policy.reward.parameters()))
         if weights not in seen:
             seen.add(weights)
-            rows.append([row, *_cells(reward_quality(value_of(policy.reward), data))])
-    return Section("Reward models (first seed)", [*heads, "predicted / true on its own best"], rows)
+            found[row] = reward_quality(value_of(policy.reward), data)
+    return found
+
+
+def _rewards(qualities: dict[str, RewardQuality]) -> Section:
+    heads = [
+        "reward model of",
+        "R-AUC",
+        "RMSE",
+        "PCOC",
+        "random: Pearson / Spearman",
+        "near optimum: Pearson / Spearman",
+        "predicted / true on its own best",
+    ]
+    return Section(
+        "Reward models (first seed)", heads, [[row, *_cells(found)] for row, found in qualities.items()]
+    )
 
 
 def value_of(reward: RewardModel) -> Callable[[ListBatch, Tensor], Tensor]:

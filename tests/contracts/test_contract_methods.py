@@ -12,7 +12,12 @@ from slatewise.names import available
 from slatewise.testing import LawBroken, check_method
 
 # Beyond the generators' own lists the proposals are drawn by place, so they know the order of the candidates.
-OPTIONS: dict[str, dict[str, Any]] = {"generator-evaluator": {"lists": 2}}
+# The six layers of DeGRe's evaluator and its eight prefixes are slow, and no matter here.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "generator-evaluator": {"lists": 2},
+    "degre": {"reward": {"options": {"list_layers": 1}}, "mining": {"width": 2}},
+    "degre-goalrank": {"dense": {"mining": {"width": 2}}},
+}
 
 
 @pytest.mark.parametrize("name", available("methods"))

@@ -1,4 +1,4 @@
-"""Every reward model of the library is under the public laws, listwise with every head."""
+"""Every reward model of the library is under the public laws, listwise and lookahead with every head."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ VARIANTS: list[dict[str, Any]] = [
     {"causal": False},
     {"head": "list", "causal": False, "candidate_layers": 1},
     {"discount": "log", "additive": False, "interaction": "attention"},
+    {"tower": {"form": "fields", "history": "mean"}},
+]
+EVALUATORS: list[dict[str, Any]] = [
+    {"head": "monotone"},
+    {"head": "step"},
+    {"interaction": "both", "list_layers": 2, "tower": {"form": "sum"}},
 ]
 
 
@@ -26,6 +32,11 @@ def test_keeps_the_laws(name: str) -> None:
 @pytest.mark.parametrize("options", VARIANTS, ids=lambda options: " ".join(options))
 def test_listwise_keeps_them_in_every_form(options: dict[str, Any]) -> None:
     check_reward("listwise", **options)
+
+
+@pytest.mark.parametrize("options", EVALUATORS, ids=lambda options: " ".join(options))
+def test_lookahead_keeps_them_in_every_form(options: dict[str, Any]) -> None:
+    check_reward("lookahead", **options)
 
 
 def test_the_laws_can_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:

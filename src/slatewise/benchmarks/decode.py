@@ -1,7 +1,8 @@
 """Greedy lists and samples: cached keys and values against the plain way, over sizes.
 
 The plain way re-runs the whole network, encoder included, for each position. A second reference encodes once
-and re-runs the decoder alone over the prefix, which tells what the decoder's own cache brings.
+and re-runs the decoder alone over the prefix, which tells what the decoder's own cache brings. Last, what a request
+costs online: DeGRe's greedy pass against a search under its evaluator, and against a generator–evaluator.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from msgspec import Meta
 from torch import Tensor
 
 from slatewise.benchmarks import inputs, timing
+from slatewise.benchmarks.online import Online
+from slatewise.benchmarks.online import measure as measure_online
 from slatewise.benchmarks.plain import best, write_plainly
 from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
 from slatewise.config import Frozen
@@ -34,7 +37,7 @@ class Config(Frozen):
     """The grid of greedy decoding is ``candidates`` x ``lengths`` x ``batches``.
 
     Sampling ``lists`` at once is measured for all ``batches`` at ``sample_candidates`` and ``sample_length``.
-    ``seconds`` is how long one case is measured, though never less than three rounds.
+    ``online`` are the sizes of the last comparison. ``seconds`` is how long one case is measured, though never less than three rounds.
     """
 
     candidates: tuple[Count, ...] = (12, 50, 120)
@@ -45,6 +48,7 @@ class Config(Frozen):
     sample_length: Count = 6
     history: Count = 20
     generator: autoregressive.Config = inputs.GENERATOR
+    online: Online = Online()
     seconds: Annotated[float, Meta(ge=0)] = 4.0
     device: str = "cpu"
     seed: int = 0
@@ -66,12 +70,15 @@ class Case:
 
 
 def run(config: Config, progress: Progress) -> list[Row]:
-    """Every case of the grid, then sampling."""
-    cases = list(_cases(config))
-    rows: list[Row] = []
+    """Every case of the grid, then sampling, then the policies."""
+    cases, online = list(_cases(config)), config.online
+    total, rows = len(cases) + len(online.batches), list[Row]()
     for done, case in enumerate(cases):
-        progress(case.name, done / len(cases))
+        progress(case.name, done / total)
         rows += _measure(config, case)
+    for done, size in enumerate(online.batches, start=len(cases)):
+        progress(f"online B={size}", done / total)
+        rows += measure_online(online, size, config.history, config.seconds, config.seed, config.device)
     return rows
 
 

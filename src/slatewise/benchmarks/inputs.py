@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from slatewise.data.batch import ListBatch
-from slatewise.data.schema import FeedbackKind, Schema
+from slatewise.data.schema import FeedbackKind, Manifest, Schema
 from slatewise.generators.autoregressive import Autoregressive, Config, build
 from slatewise.modules.tower import TowerConfig
 from slatewise.rng import child_seed, torch_rng
@@ -29,6 +29,20 @@ def make_schema(candidates: int, length: int, history: int = 20) -> Schema:
         item_numeric=("log_popularity", "year", *genres),
         candidate_numeric=("score", "score_z", "score_rank", "score_gap_up", "score_gap_down"),
         item_vector=64,
+    )
+
+
+def make_manifest(schema: Schema) -> Manifest:
+    """A manifest around the schema, as a reward needs it; the value is the number of clicks."""
+    return Manifest(
+        name="benchmark",
+        protocol="benchmark-v1",
+        schema=schema,
+        target={schema.feedback[0].name: 1.0},
+        unexposed_is_negative=True,
+        counts={},
+        source={},
+        fingerprint="benchmark",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slatewise.evaluation.curves import Curve, Curves
+from slatewise.evaluation.regression import CalibrationBin
 from slatewise.evaluation.results import Row
 from slatewise.evaluation.words import label, scaled
 
@@ -112,6 +113,31 @@ def group_rewards(runs: Sequence[Curves]) -> str:
             if lines := run.with_prefix(prefix):
                 panels[f"{run.name}: {title}"] = lines
     return _line_panels(panels, "Group rewards by source")
+
+
+def calibration_curves(curves: Mapping[str, Sequence[CalibrationBin]]) -> str:
+    """Observed against predicted value in bins of logged lists, a line a reward model, with two standard errors;
+    on the dashed line a model is calibrated."""
+    if not curves:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+        axis = figure.subplots()
+        ends = [end for bins in curves.values() for part in bins for end in (part.predicted, part.observed)]
+        axis.plot([min(ends), max(ends)], [min(ends), max(ends)], color=INK, linewidth=0.8, linestyle="--")
+        for place, (name, bins) in enumerate(curves.items()):
+            axis.errorbar(
+                [part.predicted for part in bins],
+                [part.observed for part in bins],
+                yerr=[2 * part.error for part in bins],
+                label=name, color=LINES[place % len(LINES)], marker="o", markersize=3, linewidth=1.3, capsize=2,
+            )  # fmt: skip
+        axis.set_title("Calibration on logged lists")
+        axis.set_xlabel("predicted value")
+        axis.set_ylabel("observed value")
+        axis.grid()
+        axis.legend(fontsize=8)
+        return _svg(figure, "Calibration of " + ", ".join(curves))
 
 
 def sweep(

@@ -8,16 +8,18 @@ inflation on the lists that the model itself likes best (the winner's curse).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
-from slatewise.evaluation.regression import pcoc, r_auc, rmse
+from slatewise.evaluation.regression import CalibrationBin, calibration, pcoc, r_auc, rmse
 from slatewise.evaluation.truth import Truth
 from slatewise.rng import torch_rng
 
@@ -29,7 +31,8 @@ class RewardQuality(Frozen):
 
     ``random`` and ``near`` are mean correlations within a request (Pearson, Spearman) between predicted and
     true values over random lists and over lists one or two moves from the optimum. ``own_best`` is predicted
-    over true value of the best of the random lists by the model's own opinion.
+    over true value of the best of the random lists by the model's own opinion. ``calibration`` is the curve on
+    logged lists.
     """
 
     r_auc: float
@@ -40,6 +43,7 @@ class RewardQuality(Frozen):
     near_pearson: float | None = None
     near_spearman: float | None = None
     own_best: float | None = None
+    calibration: tuple[CalibrationBin, ...] = ()
 
 
 def reward_quality(
@@ -58,20 +62,29 @@ def reward_quality(
         requests: requests used for the fit to logs; the first 200 of them for agreement with the truth.
         lists: lists a request for agreement.
     """
-    opened, length = data.split(split).head(requests), data.schema.length
-    weights = data.manifest.target_weights()
+    p, y = _logged(value, data, split, requests)
+    known = {} if data.manifest.truth is None else _agreement(value, data, split, lists, seed)
+    return RewardQuality(
+        r_auc=r_auc(p, y), rmse=rmse(p, y), pcoc=pcoc(p, y), calibration=tuple(calibration(p, y)), **known
+    )
+
+
+def _logged(
+    value: Value, data: PreparedData, split: str, requests: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted and observed value of logged lists, each as long as it was."""
+    opened, weights = data.split(split).head(requests), data.manifest.target_weights()
     predicted, observed = [], []
     for batch in opened.batches(256):
-        predicted.append(value(batch, batch.exposed_BE[:, None, :length])[:, 0].double().cpu().numpy())
-        observed.append(batch.gain_BE(weights)[:, :length].sum(1).double().numpy())
-    p, y = np.concatenate(predicted), np.concatenate(observed)
-    fit = {"r_auc": r_auc(p, y), "rmse": rmse(p, y), "pcoc": pcoc(p, y)}
-    if data.manifest.truth is None:
-        return RewardQuality(**fit)
-    return RewardQuality(**fit, **_agreement(value, data, split, lists, seed))
+        size_B = batch.exposed_mask_BE[:, : data.schema.length].sum(1)
+        for size in size_B.unique().tolist():
+            part = batch.take(size_B == size)
+            predicted.append(value(part, part.exposed_BE[:, None, :size])[:, 0].double().cpu().numpy())
+            observed.append(part.gain_BE(weights)[:, :size].sum(1).double().numpy())
+    return np.concatenate(predicted), np.concatenate(observed)
 
 
-def _agreement(value: Value, data: PreparedData, split: str, lists: int, seed: int) -> dict[str, float]:
+def _agreement(value: Value, data: PreparedData, split: str, lists: int, seed: int) -> dict[str, Any]:
     truth, batch = Truth(data), data.split(split).batch(slice(0, 200))
     rng = torch_rng(seed, "reward-quality")
     random_BGL = _random_lists(batch, lists, data.schema.length, rng)

@@ -1,4 +1,4 @@
-"""GoalRank's generator (paper App. D.2): Transformer over the candidates below, autoregressive decoder above.
+"""The generator of GoalRank (App. D.2) and DeGRe (§4.3): Transformer over the candidates, autoregressive decoder above.
 
 The lower block crosses all candidates; the upper block is a causal Transformer decoder over the list so far with
 cross-attention to the candidates; a pointer gives the next position's softmax over the candidates that remain.
@@ -22,9 +22,8 @@ from slatewise.generators.base import (
     Memory,
     State,
     gather_candidates,
-    gather_list_log_prob,
 )
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import DecoderLayer, Encoder, KeyValue
 
 
@@ -34,6 +33,9 @@ class Config(Frozen):
 
     No dropout by default: a generator that learns from a reward model never runs out of lists to learn from.
     ``feedforward`` is the hidden width of a layer's feed-forward block in multiples of the width.
+
+    ``cross_attention = False`` is DeGRe's decoder (§4.3): it sees the list so far and, by the pointer alone, the
+    candidates. Its setting is ``4 + 4`` layers.
     """
 
     tower: TowerConfig = TowerConfig()
@@ -42,6 +44,7 @@ class Config(Frozen):
     heads: int = 2
     feedforward: float = 2.0
     dropout: float = 0.0
+    cross_attention: bool = True
 
 
 class Candidates(NamedTuple):
@@ -51,7 +54,7 @@ class Candidates(NamedTuple):
     pointer_BND: Tensor
     bias_BN: Tensor
     start_BD: Tensor
-    layers: tuple[KeyValue, ...]
+    layers: tuple[KeyValue | None, ...]
 
 
 class Prefix(NamedTuple):
@@ -67,11 +70,12 @@ class Autoregressive(Generator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
-        self.tower = Tower(config.tower, schema)
+        self.tower = build_tower(config.tower, schema)
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
         self.decoder = nn.ModuleList(
-            DecoderLayer(width, config.heads, hidden, config.dropout) for _ in range(config.decoder_layers)
+            DecoderLayer(width, config.heads, hidden, config.dropout, config.cross_attention)
+            for _ in range(config.decoder_layers)
         )
         self.position = nn.Parameter(torch.randn(schema.length, width) * 0.05)
         self.start_token = nn.Linear(width, width)
@@ -83,7 +87,7 @@ class Autoregressive(Generator):
         """Tower, candidate Transformer, and the keys and values that all lists share."""
         x_BND, user_BD = self.tower(batch)
         x_BND = self.encoder(x_BND, batch.mask_BN)
-        layers = tuple(layer.cross_attention.project(x_BND) for layer in self.decoder)  # type: ignore[union-attr, operator]
+        layers = tuple(layer.project(x_BND) for layer in self.decoder)  # type: ignore[operator]
         bias_BN = self.score(x_BND).squeeze(-1)
         return Memory(
             batch.mask_BN,
@@ -118,14 +122,14 @@ class Autoregressive(Generator):
         opened = state.open_BGN.flatten(0, 1)[rows].unflatten(0, parent_BG.shape)
         return State(opened, state.length, Prefix(token, caches))
 
-    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
         """All positions of all lists in one pass over B·G·L tokens, sharing the candidates' keys and values."""
         length = lists_BGL.shape[2]
         written_BGLD = gather_candidates(memory.parts.x_BND, lists_BGL[:, :, :-1])
         start_BG1D = memory.parts.start_BD[:, None, None].expand(-1, lists_BGL.shape[1], -1, -1)
         x_BGLD = torch.cat([start_BG1D, written_BGLD], 2) + self.position[:length]
         hidden_BGLD, _ = self._decode(memory, x_BGLD, (None,) * len(self.decoder))
-        return gather_list_log_prob(self._point(memory, hidden_BGLD), memory, lists_BGL)
+        return self._point(memory, hidden_BGLD)
 
     def _decode(
         self, memory: Memory, x_BGTD: Tensor, caches: tuple[KeyValue | None, ...]

@@ -6,13 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
-from slatewise.modules.gather import gather_candidates, list_mask
+from slatewise.modules.gather import gather_candidates, list_mask, open_candidates
 
-__all__ = ["CLOSED", "Generator", "Memory", "State", "gather_candidates", "gather_list_log_prob", "list_mask"]
+__all__ = ["CLOSED", "Generator", "Memory", "State", "gather_candidates", "list_mask"]
 
 CLOSED = (
     -1e9
@@ -73,24 +72,25 @@ class Generator(nn.Module, ABC):
         """Keep, for each request, the lists ``parent_BG`` (indices into the old G axis, repeats allowed)."""
 
     @abstractmethod
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """Logits of each position of given lists (B, G, L, N) in one teacher-forced pass; nothing is closed yet."""
+
+    def log_probs(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """Log-probability of every candidate at each position of given lists (B, G, L, N), in nats.
+
+        About ``CLOSED`` where a candidate is taken or not real. Behind the end of a short request it means nothing.
+        """
+        open_BGLN = open_candidates(lists_BGL, memory.mask_BN)
+        return self.list_logits(memory, lists_BGL).float().masked_fill(~open_BGLN, CLOSED).log_softmax(-1)
+
     def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
-        """Log-probability of each position of given lists (B, G, L), in one teacher-forced pass, in nats.
+        """Log-probability of each position of given lists (B, G, L), in nats.
 
         Positions behind the end of a request with fewer than L candidates have log-probability 0.
         """
+        log_prob_BGL = self.log_probs(memory, lists_BGL).gather(3, lists_BGL[..., None]).squeeze(3)
+        return log_prob_BGL * list_mask(memory.mask_BN, lists_BGL.shape[2])[:, None]
 
     def begin(self, memory: Memory, lists: int, parts: Any) -> State:
         """An empty :class:`State` in which every real candidate is open."""
         return State(memory.mask_BN[:, None].expand(-1, lists, -1), 0, parts)
-
-
-def gather_list_log_prob(logits_BGLN: Tensor, memory: Memory, lists_BGL: Tensor) -> Tensor:
-    """Log-probabilities (B, G, L) of lists under per-position logits, taken and unreal candidates closed."""
-    chosen = torch.zeros(logits_BGLN.shape, dtype=torch.bool, device=lists_BGL.device).scatter_(
-        3, lists_BGL[..., None], True
-    )
-    taken = (chosen.cumsum(2) - chosen.long()) > 0
-    closed = taken | ~memory.mask_BN[:, None, None]
-    log_prob_BGLN = logits_BGLN.float().masked_fill(closed, CLOSED).log_softmax(-1)
-    log_prob_BGL = log_prob_BGLN.gather(3, lists_BGL[..., None]).squeeze(3)
-    return log_prob_BGL * list_mask(memory.mask_BN, lists_BGL.shape[2])[:, None]

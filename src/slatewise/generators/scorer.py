@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
-from slatewise.generators.base import CLOSED, Generator, Memory, State, gather_list_log_prob
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.generators.base import CLOSED, Generator, Memory, State
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import Encoder
 
 
@@ -34,7 +34,7 @@ class Scorer(Generator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         width, hidden = config.tower.width, int(config.feedforward * config.tower.width)
-        self.tower = Tower(config.tower, schema)
+        self.tower = build_tower(config.tower, schema)
         self.encoder = Encoder(config.encoder_layers, width, config.heads, hidden, config.dropout)
         self.score = nn.Linear(width, 1)
 
@@ -64,10 +64,9 @@ class Scorer(Generator):
         index = parent_BG[..., None].expand(-1, -1, state.open_BGN.shape[2])
         return replace(state, open_BGN=state.open_BGN.gather(1, index))
 
-    def log_prob(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
-        """Plackett–Luce log-probability of each position."""
-        logits = memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
-        return gather_list_log_prob(logits, memory, lists_BGL)
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """The same scores at every position of every list."""
+        return memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
 
 
 def build(config: Config, schema: Schema) -> Scorer:

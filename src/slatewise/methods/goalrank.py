@@ -12,26 +12,28 @@ every default that departs from it is there because it was measured to be better
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slatewise.config import Frozen, to_plain
 from slatewise.data.batch import ListBatch
-from slatewise.data.prepared import PreparedData, Split
-from slatewise.decoding import greedy
-from slatewise.generators import Generator, autoregressive
+from slatewise.data.prepared import PreparedData
+from slatewise.errors import ConfigError
+from slatewise.generators import Generator, Memory, autoregressive
 from slatewise.groups.context import Context
 from slatewise.groups.policy_mix import Family, build_group
 from slatewise.groups.reference import ReferenceConfig, reference_policy
 from slatewise.losses import group_relative
 from slatewise.methods import prm
+from slatewise.names import nearest
 from slatewise.policies import decode
 from slatewise.ranker import Ranker, make_ranker
 from slatewise.rewards import RewardModel
-from slatewise.rng import child_seed, torch_rng
+from slatewise.rng import torch_rng
+from slatewise.training.generators import ValidateBy, greedy_value, start_generator
 from slatewise.training.loop import TrainConfig, train
 from slatewise.training.rewards import RewardConfig, fit_reward
 from slatewise.training.run import Run
@@ -48,10 +50,16 @@ MIX = (
 )
 
 
-class Config(Frozen):
-    """``mix`` is the group: families with counts; ``subset`` keeps that many, evenly spread over the reward's order.
+class Groups(Frozen):
+    """``mix`` is the group: families with counts; ``subset`` keeps that many, evenly spread over the reward's order."""
 
-    ``warm_start`` copies trained parts into the generator before it learns: the reward's feature tower, or a
+    mix: tuple[Family, ...] = MIX
+    subset: int = 0
+    reference: ReferenceConfig = ReferenceConfig(temperature=0.25)
+
+
+class Config(Groups):
+    """``warm_start`` copies trained parts into the generator before it learns: the reward's feature tower, or a
     scorer's tower, encoder and score. ``validate`` chooses the number that picks the best weights: the reward's
     opinion of the greedy list, or the labelled feedback of its items, where the protocol knows every label.
     """
@@ -62,20 +70,16 @@ class Config(Frozen):
     )
     generator: autoregressive.Config = autoregressive.Config()
     warm_start: str = "reward"
-    mix: tuple[Family, ...] = MIX
-    subset: int = 0
-    reference: ReferenceConfig = ReferenceConfig(temperature=0.25)
     train: TrainConfig = TrainConfig(epochs=2)
-    validate: Literal["auto", "reward", "label"] = "auto"
+    validate: ValidateBy = "auto"
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     """Train reward, auxiliary policies and generator."""
     reward = fit_reward(config.reward, data, run)
     auxiliaries = {name: fit_scorer(name, spec, data, run) for name, spec in config.scorers.items()}
-    torch.manual_seed(child_seed(run.seed, "init", "goalrank"))
-    generator = autoregressive.build(config.generator, data.schema)
-    _warm_start(generator, config.warm_start, reward, auxiliaries, data)
+    source = start_source(config.warm_start, reward, auxiliaries)
+    generator = start_generator("goalrank", config.generator, data, run.seed, source)
     key = (config, data.manifest.fingerprint, data.manifest.target)
     run.trained(
         "goalrank", key, generator, lambda stage: _fit(generator, reward, auxiliaries, config, data, stage)
@@ -92,26 +96,44 @@ def _fit(
     data: PreparedData,
     stage: Run,
 ) -> None:
-    length = data.schema.length
-
     def step_loss(batch: ListBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
         rng = torch_rng(stage.seed, "groups", step, device=stage.device)
         memory = generator.encode(batch)
-        with torch.no_grad():
-            context = make_context(batch, generator, reward, auxiliaries, length)
-            group = build_group(config.mix, context, rng=rng, subset=config.subset or None)
-            weight_BG, keep_B, stats = reference_policy(group, config.reference, rng)
-        log_prob_BG = generator.log_prob(memory, group.lists_BGL).sum(2)
-        return group_relative.loss(log_prob_BG, weight_BG, keep_B), stats
-
-    validation = data.split("validation").head(2000)
+        context = make_context(batch, generator, reward, auxiliaries, data.schema.length)
+        return group_loss(generator, memory, context, config, rng)
 
     def validate() -> float:
-        return greedy_value(generator, reward, config.validate, data, validation, stage.device)
+        return greedy_value(generator, reward, config.validate, data, stage.device)
 
     train(generator, step_loss, data.split("train"), config.train, stage, validate)
 
 
+def start_source(name: str, reward: RewardModel, auxiliaries: Mapping[str, Generator]) -> nn.Module | None:
+    """The model that ``warm_start`` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    sources: dict[str, nn.Module | None] = {"none": None, "reward": reward, **auxiliaries}
+    if name not in sources:
+        raise ConfigError(
+            f"warm_start names '{name}'.{nearest(name, list(sources))} Allowed: {', '.join(sources)}."
+        )
+    return sources[name]
+
+
+def group_loss(
+    generator: Generator, memory: Memory, context: Context, config: Groups, rng: torch.Generator
+) -> tuple[Tensor, dict[str, Any]]:
+    """Eq. 5 on a batch whose requests are encoded with gradient in ``memory``, and what there is to log of its groups."""
+    with torch.no_grad():
+        group = build_group(config.mix, context, rng=rng, subset=config.subset or None)
+        weight_BG, keep_B, stats = reference_policy(group, config.reference, rng)
+    log_prob_BG = generator.log_prob(memory, group.lists_BGL).sum(2)
+    return group_relative.loss(log_prob_BG, weight_BG, keep_B), stats
+
+
+@torch.no_grad()
 def make_context(
     batch: ListBatch,
     generator: Generator,
@@ -132,45 +154,3 @@ def make_context(
         reward=lambda lists_BGL: reward.value_of(reward_memory, lists_BGL),
         length=length,
     )
-
-
-def greedy_value(
-    generator: Generator, reward: RewardModel, by: str, data: PreparedData, split: Split, device: str
-) -> float:
-    """Mean value of the generator's greedy lists on ``split``: by labels where all are known, else by the reward."""
-    labelled = data.manifest.unexposed_is_negative or data.schema.exposed >= data.schema.candidates
-    total, rng = 0.0, torch.Generator(device)
-    for batch in (b.to(device) for b in split.batches(512)):
-        memory = generator.encode(batch)
-        lists_B1L = greedy.propose(
-            generator, memory, length=data.schema.length, count=1, rng=rng, config=greedy.Config()
-        )
-        if by == "label" or (by == "auto" and labelled):
-            label_BN = batch.label_BN(data.manifest.target_weights())
-            place_L = torch.arange(lists_B1L.shape[2], device=device)
-            total += float((label_BN.gather(1, lists_B1L[:, 0]) / torch.log2(place_L + 2.0)).sum())
-        else:
-            total += float(reward.value(batch, lists_B1L).sum())
-    return total / len(split)
-
-
-def _warm_start(
-    generator: autoregressive.Autoregressive,
-    source: str,
-    reward: RewardModel,
-    auxiliaries: Mapping[str, Generator],
-    data: PreparedData,
-) -> None:
-    """Copy every parameter that the source has under the same name and shape (tower, encoder, score)."""
-    generator.tower.load_item_vectors(torch.from_numpy(data.items.vector.copy()))
-    if source == "none":
-        return
-    model = reward if source == "reward" else auxiliaries[source]
-    model = getattr(model, "members", [model])[0]
-    own = generator.state_dict()
-    common = {k: v for k, v in model.state_dict().items() if k in own and own[k].shape == v.shape}
-    generator.load_state_dict({**own, **common})
-    if "score.weight" in common:
-        # the pointer's match starts silent, so that the generator starts as exactly the scorer's policy
-        torch.nn.init.zeros_(generator.pointer_query.weight)
-        torch.nn.init.zeros_(generator.pointer_query.bias)

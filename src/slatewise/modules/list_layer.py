@@ -8,7 +8,7 @@ projections. Which of the two is used is a setting of the model.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,41 @@ from torch import Tensor, nn
 from slatewise.modules.transformer import Attention, FeedForward, KeyValue
 
 Interaction = Literal["attention", "pairwise", "both"]
+
+
+class Earlier(NamedTuple):
+    """What a layer's later positions need of T earlier ones, and all that they need.
+
+    Attributes:
+        attended: attention's keys and values, each (..., heads, T, D / heads); None without attention.
+        summed: the items as the pairwise sum adds them up (..., T, D); None without it.
+    """
+
+    attended: KeyValue | None
+    summed: Tensor | None
+
+    def of(self, parent_BK: Tensor) -> Earlier:
+        """The same of the chosen prefixes of each request; the first axes are (B, prefixes)."""
+        row_B1 = torch.arange(len(parent_BK), device=parent_BK.device)[:, None]
+        pick = (row_B1, parent_BK)
+        kept = self.attended and KeyValue(self.attended.key[pick], self.attended.value[pick])
+        return Earlier(kept, None if self.summed is None else self.summed[pick])
+
+    def append(self, later: Earlier) -> Earlier:
+        """With the next position behind the earlier ones."""
+        attended, summed = self.attended, self.summed
+        if attended is not None and later.attended is not None:
+            attended = attended.append(later.attended)
+        if summed is not None and later.summed is not None:
+            summed = torch.cat([summed, later.summed], -2)
+        return Earlier(attended, summed)
+
+
+class Rivals(NamedTuple):
+    """What an extension computed of its N rival items: normalised inputs (B, K or 1, N, D), attention's keys and values."""
+
+    y_BKND: Tensor
+    attended: KeyValue | None
 
 
 class Pairwise(nn.Module):
@@ -27,14 +62,14 @@ class Pairwise(nn.Module):
         self.other, self.own, self.out = (nn.Linear(width, width) for _ in range(3))
         self.gain = nn.Parameter(0.5 + 0.3 * torch.randn(2 * length - 1, width))  # row length - 1 + (t - s)
 
-    def forward(self, y_RLD: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, y_RLD: Tensor, other_RLD: Tensor, allowed: Tensor) -> Tensor:
         """Every position against every other that ``allowed`` (L, L), or (R, L, L), lets it see."""
         place = torch.arange(y_RLD.shape[1], device=y_RLD.device)
         lag_TS = place[:, None] - place
         gain_TSD = self.gain[lag_TS + self.length - 1] * (lag_TS != 0)[..., None]
         if allowed.dim() == 2:
             gain_TSD = gain_TSD * allowed[..., None]
-        other_RLD, seen_RLD = self.other(y_RLD), torch.zeros_like(y_RLD)
+        seen_RLD = torch.zeros_like(y_RLD)
         for s in range(y_RLD.shape[1]):  # a few fused passes; as one einsum it is D tiny matrix products
             other_RTD = other_RLD[:, s : s + 1]
             if allowed.dim() == 3:
@@ -42,12 +77,12 @@ class Pairwise(nn.Module):
             seen_RLD = torch.addcmul(seen_RLD, gain_TSD[:, s], other_RTD)
         return self.out(seen_RLD * self.own(y_RLD))
 
-    def extend(self, prefix_RTD: Tensor, y_RND: Tensor) -> Tensor:
-        """Each of N items as the next position behind the same prefix."""
-        t = prefix_RTD.shape[1]
-        gain_TD = self.gain[self.length - 1 + t - torch.arange(t, device=y_RND.device)]
-        seen_RD = (self.other(prefix_RTD) * gain_TD).sum(1)
-        return self.out(seen_RD[:, None] * self.own(y_RND))
+    def extend(self, other_BKTD: Tensor, y_BKND: Tensor) -> Tensor:
+        """Each of N items as the next position behind T others."""
+        t = other_BKTD.shape[-2]
+        gain_TD = self.gain[self.length - 1 + t - torch.arange(t, device=y_BKND.device)]
+        seen_BK1D = (other_BKTD * gain_TD).sum(-2, keepdim=True)
+        return self.out(seen_BK1D * self.own(y_BKND))
 
 
 class ListLayer(nn.Module):
@@ -63,35 +98,51 @@ class ListLayer(nn.Module):
         self.forward_layer = FeedForward(width, hidden, dropout)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x_RLD: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_RLD: Tensor, allowed: Tensor) -> tuple[Tensor, Earlier]:
         """Rows of lists; ``allowed`` is (L, L) or (R, L, L), True = position t may see s. Also returns what
-        :meth:`extend` needs of the prefix."""
-        y = self.norm_mix(x_RLD)
-        mixed = torch.zeros_like(x_RLD)
-        if self.attention is not None:
+        :meth:`extend` needs of them."""
+        y_RLD = self.norm_mix(x_RLD)
+        earlier, mixed_RLD = self.earlier(y_RLD), torch.zeros_like(x_RLD)
+        if self.attention is not None and earlier.attended is not None:
             mask = allowed[None, None] if allowed.dim() == 2 else allowed[:, None]
-            mixed = mixed + self.attention(y, self.attention.project(y), mask)
-        if self.pairwise is not None:
-            mixed = mixed + self.pairwise(y, allowed)
-        x_RLD = x_RLD + self.drop(mixed)
-        return x_RLD + self.drop(self.forward_layer(self.norm_forward(x_RLD))), y
+            mixed_RLD = mixed_RLD + self.attention(y_RLD, earlier.attended, mask)
+        if self.pairwise is not None and earlier.summed is not None:
+            mixed_RLD = mixed_RLD + self.pairwise(y_RLD, earlier.summed, allowed)
+        return self._rest(x_RLD, mixed_RLD), earlier
 
-    def extend(self, prefix_RTD: Tensor, x_RND: Tensor) -> Tensor:
-        """N items, each as the next position behind a prefix whose normalised inputs are ``prefix_RTD``."""
-        y = self.norm_mix(x_RND)
-        mixed = torch.zeros_like(x_RND)
-        if self.attention is not None:
-            mixed = mixed + self._attend_next(prefix_RTD, y)
-        if self.pairwise is not None:
-            mixed = mixed + self.pairwise.extend(prefix_RTD, y)
-        x_RND = x_RND + mixed
-        return x_RND + self.forward_layer(self.norm_forward(x_RND))
+    def extend(self, earlier: Earlier, x_BKND: Tensor) -> tuple[Tensor, Rivals]:
+        """N rival items for the next position of K prefixes; ``x_BKND`` may have K = 1 for what all prefixes share."""
+        y_BKND = self.norm_mix(x_BKND)
+        attended, mixed_BKND = None, torch.zeros_like(x_BKND)
+        if self.attention is not None and earlier.attended is not None:
+            attended = self.attention.project(y_BKND)
+            mixed_BKND = mixed_BKND + self.attention.extend(y_BKND, earlier.attended, attended)
+        if self.pairwise is not None and earlier.summed is not None:
+            mixed_BKND = mixed_BKND + self.pairwise.extend(earlier.summed, y_BKND)
+        return self._rest(x_BKND, mixed_BKND), Rivals(y_BKND, attended)
 
-    def _attend_next(self, prefix_RTD: Tensor, y_RND: Tensor) -> Tensor:
-        """Each item sees the prefix and itself, not the other items."""
-        assert self.attention is not None
-        t, n = prefix_RTD.shape[1], y_RND.shape[1]
-        earlier, own = self.attention.project(prefix_RTD), self.attention.project(y_RND)
-        memory = KeyValue(torch.cat([earlier.key, own.key], 2), torch.cat([earlier.value, own.value], 2))
-        mask = torch.cat([torch.ones(n, t), torch.eye(n)], 1).bool().to(y_RND.device)
-        return self.attention(y_RND, memory, mask)
+    def earlier(self, y: Tensor) -> Earlier:
+        """What later positions need of positions whose normalised inputs are ``y`` (..., T, D)."""
+        return Earlier(
+            None if self.attention is None else self.attention.project(y),
+            None if self.pairwise is None else self.pairwise.other(y),
+        )
+
+    def chosen(self, rivals: Rivals, parent_BK: Tensor, item_BK: Tensor) -> Earlier:
+        """The same of the rivals that were chosen, one behind each prefix that goes on (T = 1): keys and values are
+        those that the extension has computed, the pairwise sum's projection is needed from here on."""
+        row_B1 = torch.arange(len(item_BK), device=item_BK.device)[:, None]
+        shared_BK = parent_BK.clamp_max(
+            rivals.y_BKND.shape[1] - 1
+        )  # one row for all prefixes, or one for each
+        attended = rivals.attended and KeyValue(
+            rivals.attended.key[row_B1, shared_BK, :, item_BK].unsqueeze(-2),
+            rivals.attended.value[row_B1, shared_BK, :, item_BK].unsqueeze(-2),
+        )
+        if self.pairwise is None:
+            return Earlier(attended, None)
+        return Earlier(attended, self.pairwise.other(rivals.y_BKND[row_B1, shared_BK, item_BK]).unsqueeze(-2))
+
+    def _rest(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.drop(mixed)
+        return x + self.drop(self.forward_layer(self.norm_forward(x)))

@@ -6,6 +6,7 @@ many lists are decoded for it; causal self-attention takes an optional cache of 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of an attention, each (B, heads, T, D / heads)."""
+    """Keys and values of an attention, each (..., heads, T, D / heads)."""
 
     key: Tensor
     value: Tensor
 
     def append(self, later: KeyValue) -> KeyValue:
         """The cache with the next position's key and value behind it."""
-        return KeyValue(torch.cat([self.key, later.key], 2), torch.cat([self.value, later.value], 2))
+        return KeyValue(torch.cat([self.key, later.key], -2), torch.cat([self.value, later.value], -2))
 
     def rows(self, index: Tensor) -> KeyValue:
         """The chosen rows of the first axis (beam search reorders its prefixes with this)."""
@@ -57,10 +58,24 @@ class Attention(nn.Module):
             attn_mask=mask,
             is_causal=causal,
         )
-        return self.out(out.transpose(1, 2).flatten(2))
+        return self._join(out)
+
+    def extend(self, x_BND: Tensor, earlier: KeyValue, own: KeyValue) -> Tensor:
+        """N rivals for one place: each sees the T ``earlier`` positions and itself, not the other N - 1.
+
+        The axes in front of N and T (requests, prefixes of a request) broadcast; T may be 0.
+        """
+        query = self._split(self.query(x_BND)) / math.sqrt(own.key.shape[-1])
+        seen = query @ earlier.key.transpose(-1, -2)
+        itself = (query * own.key).sum(-1, keepdim=True).expand(*seen.shape[:-1], 1)
+        weight = torch.cat([seen, itself], -1).softmax(-1)
+        return self._join(weight[..., :-1] @ earlier.value + weight[..., -1:] * own.value)
 
     def _split(self, x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def _join(self, out: Tensor) -> Tensor:
+        return self.out(out.transpose(-3, -2).flatten(-2))
 
 
 class FeedForward(nn.Sequential):
@@ -104,22 +119,27 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention over the list so far, cross-attention to the candidates, feed-forward.
+    """Causal self-attention over the list so far, cross-attention to the candidates (if it has any), feed-forward.
 
     The G lists of a request share the candidates' keys and values: in cross-attention the lists are folded into
     the query axis, in self-attention into the batch axis. Nothing is ever copied G times.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, cross: bool = True) -> None:
         super().__init__()
-        self.norm_self, self.norm_cross, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
+        self.norm_self, self.norm_forward = nn.LayerNorm(width), nn.LayerNorm(width)
         self.self_attention = Attention(width, heads)
-        self.cross_attention = Attention(width, heads)
+        self.norm_cross = nn.LayerNorm(width) if cross else None
+        self.cross_attention = Attention(width, heads) if cross else None
         self.forward_layer = FeedForward(width, hidden, dropout)
         self.drop = nn.Dropout(dropout)
 
+    def project(self, x_BND: Tensor) -> KeyValue | None:
+        """The candidates' keys and values, which all lists and steps share; None without cross-attention."""
+        return None if self.cross_attention is None else self.cross_attention.project(x_BND)
+
     def forward(
-        self, x_BGTD: Tensor, candidates: KeyValue, mask_BN: Tensor, cache: KeyValue | None
+        self, x_BGTD: Tensor, candidates: KeyValue | None, mask_BN: Tensor, cache: KeyValue | None
     ) -> tuple[Tensor, KeyValue]:
         """T new positions of G lists a request; returns them and the cache with their keys and values.
 
@@ -131,7 +151,8 @@ class DecoderLayer(nn.Module):
         cache = own if cache is None else cache.append(own)
         attended = self.self_attention(y, cache, causal=t > 1)
         x_BGTD = x_BGTD + self.drop(attended.unflatten(0, (b, g)))
-        y = self.norm_cross(x_BGTD).flatten(1, 2)
-        attended = self.cross_attention(y, candidates, mask_BN[:, None, None, :])
-        x_BGTD = x_BGTD + self.drop(attended.unflatten(1, (g, t)))
+        if self.cross_attention is not None and self.norm_cross is not None and candidates is not None:
+            y = self.norm_cross(x_BGTD).flatten(1, 2)
+            attended = self.cross_attention(y, candidates, mask_BN[:, None, None, :])
+            x_BGTD = x_BGTD + self.drop(attended.unflatten(1, (g, t)))
         return x_BGTD + self.drop(self.forward_layer(self.norm_forward(x_BGTD))), cache

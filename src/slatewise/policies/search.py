@@ -42,10 +42,7 @@ class Search(Policy):
         """The best list found."""
         memory = self.reward.encode(batch)
         lists_BGL, _ = beam_search(
-            lambda beam: self.reward.extension_value(memory, beam.lists_BKT),
-            batch.mask_BN,
-            length=length,
-            width=self.config.width,
+            self.reward.expander(memory), batch.mask_BN, length=length, width=self.config.width
         )
         best_B1L = lists_BGL[:, :1]
         single_BN = self.reward.extension_value(memory, best_B1L[:, :, :0])[:, 0]

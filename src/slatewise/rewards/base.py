@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
+from slatewise.losses._mean import masked_mean
+
+if TYPE_CHECKING:  # search stands above rewards; only the form of its question is needed here
+    from slatewise.decoding.search import Beam
 
 Discount = Literal["none", "log"]
 
@@ -21,6 +27,15 @@ class RewardMemory:
 
     mask_BN: Tensor
     parts: Any
+
+    def take(self, index_BM: Tensor) -> RewardMemory:
+        """The request with only the chosen candidates, in that order; ``parts`` are tensors (B, N, ...), or memories."""
+        if isinstance(self.parts, list):
+            parts: Any = [part.take(index_BM) for part in self.parts]
+        else:
+            shape = (*index_BM.shape, *[1] * (self.parts.dim() - 2))
+            parts = torch.take_along_dim(self.parts, index_BM.view(shape), 1)
+        return RewardMemory(self.mask_BN.gather(1, index_BM), parts)
 
 
 class RewardModel(nn.Module, ABC):
@@ -34,9 +49,43 @@ class RewardModel(nn.Module, ABC):
     def value_of(self, memory: RewardMemory, lists_BGL: Tensor) -> Tensor:
         """Value of each list (B, G). Lists may be shorter than L; places behind a request's end count nothing."""
 
-    @abstractmethod
+    def prefix_value(self, memory: RewardMemory, lists_BGL: Tensor) -> Tensor:
+        """Value of every prefix l_1:t of every list (B, G, L); from a request's end on, that of the whole list.
+
+        Here prefix by prefix; models whose positions do not see what follows need one pass.
+        """
+        values = [self.value_of(memory, lists_BGL[:, :, : t + 1]) for t in range(lists_BGL.shape[2])]
+        return torch.stack(values, 2)
+
     def extension_value(self, memory: RewardMemory, prefix_BGT: Tensor) -> Tensor:
-        """Value of each prefix with each candidate behind it (B, G, N), candidates in the prefix included."""
+        """Value of each prefix with each candidate behind it (B, G, N), candidates in the prefix included.
+
+        Here list by list; models that can read on from a prefix read it once for all N.
+        """
+        b, g, t = prefix_BGT.shape
+        n = memory.mask_BN.shape[1]
+        item_BGN = torch.arange(n, device=prefix_BGT.device).expand(b, g, n)
+        lists = torch.cat([prefix_BGT[:, :, None].expand(b, g, n, t), item_BGN[..., None]], 3)
+        return self.value_of(memory, lists.flatten(1, 2)).view(b, g, n)
+
+    def expander(self, memory: RewardMemory) -> Callable[[Beam], Tensor]:
+        """What :func:`slatewise.decoding.search.beam_search` asks for: a beam to the values (B, K, N) of all its
+        extensions. Good for one search, called once a position, in order: models may keep what they have read."""
+        return lambda beam: self.extension_value(memory, beam.lists_BKT)
+
+    def loss(self, memory: RewardMemory, lists_BGL: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
+        """What the model minimises on lists whose feedback is known.
+
+        Args:
+            memory: the encoded requests, with gradient.
+            lists_BGL: G lists a request.   feedback_BGLK: the feedback of each kind on each place.
+            mask_BL: places that have an item with known feedback, the same for all lists of a request. It may
+                end before the candidates do: what stands behind was not shown, and says nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn.")
+
+    def start_from(self, item_vectors: Tensor, feedback_BEK: Tensor, mask_BE: Tensor) -> None:
+        """Before training: take the items' start vectors (items, V), and units of value from training feedback."""
 
     def value(self, batch: ListBatch, lists_BGL: Tensor) -> Tensor:
         """Encode and value in one go."""
@@ -72,12 +121,37 @@ class FeedbackHead(nn.Module):
         """Expected feedback of each kind at each position."""
         return torch.where(self.binary_K, logit_BGLK.sigmoid(), logit_BGLK * self.scale_K)
 
+    def gain(self, logit: Tensor, place: Tensor) -> Tensor:
+        """Value (...) of the places with outputs (..., K); ``place`` counts from 0 and broadcasts."""
+        return (self.expected(logit) @ self.weight_K) * self.position_weight(place)
+
     def value(self, logit_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
         """Value of each list (B, G): weighted expected feedback, summed over real positions."""
-        gain_BGL = self.expected(logit_BGLK) @ self.weight_K
-        return (gain_BGL * self.position_weight(gain_BGL.shape[2]) * mask_BL[:, None]).sum(2)
+        gain_BGL = self.gain(logit_BGLK, places(logit_BGLK.shape[2], mask_BL.device))
+        return (gain_BGL * mask_BL[:, None]).sum(2)
 
-    def position_weight(self, length: int) -> Tensor:
-        """Weight of each position (L,)."""
-        place_L = torch.arange(length, device=self.weight_K.device, dtype=torch.float32)
-        return torch.ones_like(place_L) if self.discount == "none" else 1.0 / torch.log2(place_L + 2.0)
+    def target(self, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
+        """Value of observed lists (B, G): weighted feedback, summed over real positions."""
+        gain_BGL = (feedback_BGLK @ self.weight_K) * self.position_weight(
+            places(feedback_BGLK.shape[2], mask_BL.device)
+        )
+        return (gain_BGL * mask_BL[:, None]).sum(2)
+
+    def position_weight(self, place: Tensor) -> Tensor:
+        """Weight of places, counted from 0."""
+        place = place.float()
+        return torch.ones_like(place) if self.discount == "none" else 1.0 / torch.log2(place + 2.0)
+
+    def loss(self, logit_BGLK: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
+        """Cross-entropy on binary kinds and squared error (in units of the training scale) on amounts, real places
+        and kinds with a weight only."""
+        binary = F.binary_cross_entropy_with_logits(logit_BGLK, feedback_BGLK.clamp(0, 1), reduction="none")
+        amount = (logit_BGLK - feedback_BGLK / self.scale_K).square()
+        used_K = (self.weight_K != 0).float()
+        loss_BGL = (torch.where(self.binary_K, binary, amount) * used_K).sum(-1) / used_K.sum().clamp_min(1)
+        return masked_mean(loss_BGL, mask_BL[:, None].expand_as(loss_BGL))
+
+
+def places(length: int, device: torch.device) -> Tensor:
+    """0 … L - 1."""
+    return torch.arange(length, device=device)

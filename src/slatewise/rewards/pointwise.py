@@ -12,7 +12,7 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.modules.gather import gather_candidates, list_mask
-from slatewise.modules.tower import Tower, TowerConfig
+from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.rewards.base import Discount, FeedbackHead, RewardMemory, RewardModel
 
 
@@ -28,7 +28,7 @@ class Pointwise(RewardModel):
 
     def __init__(self, config: Config, manifest: Manifest) -> None:
         super().__init__()
-        self.tower = Tower(config.tower, manifest.schema)
+        self.tower = build_tower(config.tower, manifest.schema)
         self.head = FeedbackHead(config.tower.width, manifest, config.discount)
 
     def encode(self, batch: ListBatch) -> RewardMemory:
@@ -36,26 +36,25 @@ class Pointwise(RewardModel):
         x_BND, _ = self.tower(batch)
         return RewardMemory(batch.mask_BN, self.head.out(x_BND))
 
-    def position_logits(self, memory: RewardMemory, lists_BGL: Tensor) -> Tensor:
-        """The items' outputs, position by position (B, G, L, K)."""
-        return gather_candidates(memory.parts, lists_BGL)
-
     def value_of(self, memory: RewardMemory, lists_BGL: Tensor) -> Tensor:
         """Value of each list (B, G)."""
         return self.head.value(
-            self.position_logits(memory, lists_BGL), list_mask(memory.mask_BN, lists_BGL.shape[2])
+            gather_candidates(memory.parts, lists_BGL), list_mask(memory.mask_BN, lists_BGL.shape[2])
         )
 
     def extension_value(self, memory: RewardMemory, prefix_BGT: Tensor) -> Tensor:
         """Value of each prefix with each candidate behind it (B, G, N)."""
-        t = prefix_BGT.shape[2]
-        gain_BN = self.head.expected(memory.parts) @ self.head.weight_K
-        before_BG = (
-            self.value_of(memory, prefix_BGT)
-            if t
-            else torch.zeros(prefix_BGT.shape[:2], device=gain_BN.device)
-        )
-        return before_BG[..., None] + (gain_BN * self.head.position_weight(t + 1)[t])[:, None]
+        place = torch.tensor(prefix_BGT.shape[2], device=prefix_BGT.device)
+        return self.value_of(memory, prefix_BGT)[..., None] + self.head.gain(memory.parts, place)[:, None]
+
+    def loss(self, memory: RewardMemory, lists_BGL: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
+        """Each item's own."""
+        return self.head.loss(gather_candidates(memory.parts, lists_BGL), feedback_BGLK, mask_BL)
+
+    def start_from(self, item_vectors: Tensor, feedback_BEK: Tensor, mask_BE: Tensor) -> None:
+        """Start vectors of the tower, scale of the amounts."""
+        self.tower.load_item_vectors(item_vectors)
+        self.head.set_scale(feedback_BEK, mask_BE)
 
 
 def build(config: Config, manifest: Manifest) -> Pointwise:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slatewise.data.batch import ListBatch
 from slatewise.decoding import random
+from slatewise.decoding.search import Beam, beam_search
 from slatewise.rewards import RewardModel
 from slatewise.rng import torch_rng
 from slatewise.tensors import load_tensors, save_tensors
@@ -31,8 +32,10 @@ def check_reward(name: str | ModuleType, **options: Any) -> None:
 
     The laws: values (B, G), finite, not all equal, with a gradient; the same after permuting the candidate
     axis, for a list alone as among others, for a request alone as in a batch, and whatever stands behind the
-    end of a short list; ``extension_value(prefix)[c]`` is the value of the prefix with c behind it; weights
-    that are saved and loaded into a new model give the same values.
+    end of a short list; ``extension_value(prefix)[c]`` is the value of the prefix with c behind it, and
+    ``expander`` says the same of every beam of a search, however it reorders its prefixes;
+    ``prefix_value`` is the value of each prefix by itself; weights that are saved and loaded into a new model
+    give the same values.
 
     Args:
         name: public name or module.   options: its config.
@@ -51,6 +54,9 @@ def check_reward(name: str | ModuleType, **options: Any) -> None:
             _symmetries(called, model, batch)
         _order_free(called, model)
         _extensions(called, model)
+        for batch in (example_batch(), short_batch()):
+            _prefixes(called, model, batch)
+            _search(called, model, batch)
         _saved(called, model, module.build(config, example_data().manifest).eval())
 
 
@@ -120,6 +126,32 @@ def _extensions(called: str, model: RewardModel) -> None:
         outside = torch.ones(shape, dtype=torch.bool).scatter(2, prefix_BGT, False)
         sentence = f"{called}: extension_value after {t} items is not the value of the longer list."
         require_close(found_BGN[outside], wanted_BGN[outside], sentence)
+
+
+def _prefixes(called: str, model: RewardModel, batch: ListBatch) -> None:
+    memory, lists_BGL = model.encode(batch), _lists(batch)
+    found_BGL = model.prefix_value(memory, lists_BGL)
+    wanted = [model.value_of(memory, lists_BGL[:, :, : t + 1]) for t in range(lists_BGL.shape[2])]
+    sentence = f"{called}: prefix_value is not the value of each prefix by itself."
+    require_close(found_BGL, torch.stack(wanted, 2), sentence)
+
+
+def _search(called: str, model: RewardModel, batch: ListBatch) -> None:
+    """A beam search in which every extension's value is asked for twice, and prefixes change places."""
+    memory, length = model.encode(batch), example_data().schema.length
+    expand, rng = model.expander(memory), torch_rng(7)
+
+    def compared(beam: Beam) -> Tensor:
+        found_BKN = expand(beam)
+        open_BKN = batch.mask_BN[:, None] & (batch.mask_BN.sum(1) > beam.length)[:, None, None]
+        open_BKN = open_BKN & ~beam.score_BK.isneginf()[..., None]
+        open_BKN = open_BKN.scatter(2, beam.lists_BKT, False)
+        wanted_BKN = model.extension_value(memory, beam.lists_BKT)
+        sentence = f"{called}: expander after {beam.length} items does not say what extension_value says."
+        require_close(found_BKN[open_BKN], wanted_BKN[open_BKN], sentence)
+        return torch.rand(found_BKN.shape, generator=rng)  # any scores: here prefixes are to change places
+
+    beam_search(compared, batch.mask_BN, length=length, width=5)
 
 
 def _saved(called: str, model: RewardModel, other: RewardModel) -> None:

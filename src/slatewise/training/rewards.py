@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from slatewise import config as configs
@@ -14,13 +14,12 @@ from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.decoding._loop import gumbel, top_lists
-from slatewise.losses import list_mse
-from slatewise.losses._mean import masked_mean
-from slatewise.modules.gather import gather_candidates, list_mask
+from slatewise.errors import ConfigError, RunError
+from slatewise.modules.gather import gather_candidates
 from slatewise.names import plugin
 from slatewise.rewards import RewardModel, build_reward
+from slatewise.rewards.base import RewardMemory
 from slatewise.rewards.ensemble import Ensemble
-from slatewise.rewards.listwise import Listwise
 from slatewise.rng import child_seed, torch_rng
 from slatewise.training.loop import TrainConfig, train
 from slatewise.training.run import Run
@@ -29,10 +28,13 @@ from slatewise.training.run import Run
 class RewardConfig(Frozen):
     """Which reward model and how it is trained.
 
-    ``members`` models that differ in their seed are averaged. ``counterfactual`` lists a request are added where the
-    protocol labels unexposed candidates (exposed items replaced by unexposed ones with zero feedback, in random
-    order), and ``own`` lists that the model itself values highly: without them it is asked about lists of a kind it
-    has never seen, and choosing by it picks its errors (the winner's curse). Both are off where feedback is real.
+    ``members`` models that differ in their seed are averaged. Where feedback is known item by item, whatever stands
+    beside and before it (the protocol labels candidates that were not shown, or more was rated than a list holds), or
+    where ``order_free`` says that of your data, a request gives more lists than the logged one, drawn anew each step:
+    ``counterfactual`` lists of any items with known feedback, in random order; ``own`` lists that the model itself
+    values highly; ``orders`` random orders of the logged list's items. Without them a model is asked about lists of
+    a kind it has never seen, and choosing by it picks its errors (the winner's curse). Everywhere else feedback is
+    real and belongs to the list in its order: the first two are off then, and ``orders`` is refused.
     """
 
     name: str = "listwise"
@@ -41,32 +43,61 @@ class RewardConfig(Frozen):
     members: int = 1
     counterfactual: int = 3
     own: int = 1
+    orders: int = 0
+    order_free: bool = False
 
 
 def fit_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardModel:
     """Train (or load) the reward stage of a run.
 
     Raises:
-        ConfigError: unknown reward or option.
+        ConfigError: unknown reward or option, or ``orders`` where feedback belongs to the order.
     """
-    module = plugin("rewards", config.name)
-    options = build(module.Config, config.options, where=f"reward '{config.name}'")
-    members = []
+    if config.orders and not _known_by_item(config, data):
+        raise ConfigError(
+            f"orders is {config.orders}, but under the protocol {data.manifest.protocol} a list's feedback belongs to "
+            "the order in which it was shown; set orders = 0, or order_free = true if you know that it does not."
+        )
+    return _stage(config, data, run, _fit)
+
+
+def load_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardModel:
+    """Load the reward stage of a run; never train it.
+
+    Raises:
+        RunError: the run has no such stage, or it has not ended.
+    """
+
+    def refuse(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run, member: int) -> None:
+        raise RunError(f"{stage.path} has no trained reward; train the run on this data first.")
+
+    return _stage(config, data, run, refuse)
+
+
+def reward_options(config: RewardConfig) -> Any:
+    """The reward's own config, every default in its place."""
+    return build(plugin("rewards", config.name).Config, config.options, where=f"reward '{config.name}'")
+
+
+def architecture(config: RewardConfig) -> tuple[str, Any, int]:
+    """What a reward is, whatever it was trained on: its plug-in, its options, how many members."""
+    return config.name, reward_options(config), config.members
+
+
+def _stage(config: RewardConfig, data: PreparedData, run: Run, fit: Callable[..., None]) -> RewardModel:
+    options, members = reward_options(config), []
     for member in range(config.members):
         torch.manual_seed(child_seed(run.seed, "init", "reward", member))
         model = build_reward(config.name, options, data.manifest)
-        _start_from_data(model, data)
+        batch = data.split("train").batch(slice(0, 4096))
+        model.start_from(
+            torch.from_numpy(data.items.vector.copy()), batch.feedback_BEK, batch.exposed_mask_BE
+        )
         single = configs.replace(config, members=1)
         key = (single, options, data.manifest.fingerprint, data.manifest.target, member)
-        run.trained("reward", key, model, lambda stage, m=model, i=member: _fit(m, config, data, stage, i))  # type: ignore[misc]
+        run.trained("reward", key, model, lambda stage, m=model, i=member: fit(m, config, data, stage, i))  # type: ignore[misc]
         members.append(model)
     return members[0] if len(members) == 1 else Ensemble(members).to(run.device).eval()
-
-
-def _start_from_data(model: RewardModel, data: PreparedData) -> None:
-    model.tower.load_item_vectors(torch.from_numpy(data.items.vector.copy()))  # type: ignore[operator, union-attr]
-    batch = data.split("train").batch(slice(0, 4096))
-    model.head.set_scale(batch.feedback_BEK, batch.exposed_mask_BE)  # type: ignore[operator, union-attr]
 
 
 def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run, member: int) -> None:
@@ -94,58 +125,50 @@ def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Ru
 def reward_loss(
     model: RewardModel, batch: ListBatch, config: RewardConfig, data: PreparedData, rng: torch.Generator
 ) -> Tensor:
-    """Mean loss over the lists whose feedback is known: App. B's squared error, or per-position losses by config."""
+    """The model's own loss on the lists whose feedback is known."""
     memory = model.encode(batch)
-    if data.manifest.unexposed_is_negative or batch.exposed_BE.shape[1] > data.schema.length:
-        lists_BGL, feedback_BGLK, mask_BL = _known_lists(model, memory, batch, config, data, rng)
-    else:
-        length = data.schema.length
-        lists_BGL, feedback_BGLK = batch.exposed_BE[:, None, :length], batch.feedback_BEK[:, None, :length]
-        mask_BL = batch.exposed_mask_BE[:, :length]
-    if isinstance(model, Listwise) and model.total is not None:
-        weight_L = model.head.position_weight(lists_BGL.shape[2])
-        target_BG = ((feedback_BGLK @ model.head.weight_K) * weight_L * mask_BL[:, None]).sum(2)
-        return list_mse.loss(model.value_of(memory, lists_BGL), target_BG, torch.ones_like(target_BG).bool())
-    logits_BGLK = model.position_logits(memory, lists_BGL)  # type: ignore[operator]
-    return position_loss(logits_BGLK, feedback_BGLK, mask_BL, model)
+    lists_BGL = batch.exposed_BE[:, None, : data.schema.length]
+    if _known_by_item(config, data):
+        lists_BGL = torch.cat([lists_BGL, *_drawn_lists(model, memory, batch, config, data, rng)], 1)
+    index = batch.exposed_BE[..., None].expand_as(batch.feedback_BEK)
+    shown_BEK = batch.feedback_BEK * batch.exposed_mask_BE[..., None]
+    feedback_BNK = shown_BEK.new_zeros(*batch.mask_BN.shape, index.shape[2]).scatter_add(1, index, shown_BEK)
+    # drawn lists are as long as the logged one: a Plackett-Luce draw that is cut is one still
+    mask_BL = batch.exposed_mask_BE[:, : data.schema.length]
+    return model.loss(memory, lists_BGL, gather_candidates(feedback_BNK, lists_BGL), mask_BL)
 
 
-def position_loss(logits_BGLK: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor, model: RewardModel) -> Tensor:
-    """Cross-entropy on binary kinds and squared error (in units of the training scale) on amounts, real places only."""
-    head: Any = model.head
-    binary = F.binary_cross_entropy_with_logits(logits_BGLK, feedback_BGLK.clamp(0, 1), reduction="none")
-    amount = (logits_BGLK - feedback_BGLK / head.scale_K).square()
-    used_K = (head.weight_K != 0).float()
-    loss_BGL = (torch.where(head.binary_K, binary, amount) * used_K).sum(-1) / used_K.sum().clamp_min(1)
-    return masked_mean(loss_BGL, mask_BL[:, None].expand_as(loss_BGL))
+def _known_by_item(config: RewardConfig, data: PreparedData) -> bool:
+    more = data.manifest.unexposed_is_negative or data.schema.exposed > data.schema.length
+    return more or config.order_free
 
 
-def _known_lists(
+def _drawn_lists(
     model: RewardModel,
-    memory: Any,
+    memory: RewardMemory,
     batch: ListBatch,
     config: RewardConfig,
     data: PreparedData,
     rng: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The exposed list and drawn lists of items with known feedback (B, G, L), their feedback (B, G, L, K), and the
-    places that have an item (B, L): a request with fewer known candidates than L has shorter lists."""
-    length = data.schema.length
-    observed_BN = batch.observed_BN()
+) -> list[Tensor]:
+    """Lists (B, G, L) of items with known feedback, of each kind that the config asks for."""
+    length, observed_BN, lists = data.schema.length, batch.observed_BN(), []
     known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else observed_BN
-    lists = [batch.exposed_BE[:, None, :length]]
     if config.counterfactual:
         lists.append(_mixed_lists(observed_BN, known_BN, config.counterfactual, length, rng))
     if config.own:
         with torch.no_grad():
-            empty = batch.exposed_BE[:, None, :0]
-            score_BN = model.extension_value(memory, empty)[:, 0]
+            score_BN = model.extension_value(memory, batch.exposed_BE[:, None, :0])[:, 0]
         lists.append(_top(score_BN[:, None] * 6.0, known_BN, config.own, length, rng))
-    lists_BGL = torch.cat(lists, 1)
-    feedback_BNK = torch.zeros(*batch.mask_BN.shape, batch.feedback_BEK.shape[2], device=batch.mask_BN.device)
-    index = batch.exposed_BE[..., None].expand_as(batch.feedback_BEK)
-    feedback_BNK = feedback_BNK.scatter_add(1, index, batch.feedback_BEK * batch.exposed_mask_BE[..., None])
-    return lists_BGL, gather_candidates(feedback_BNK, lists_BGL), list_mask(known_BN, length)
+    if config.orders:
+        logged = replace(
+            batch,
+            exposed_BE=batch.exposed_BE[:, :length],
+            exposed_mask_BE=batch.exposed_mask_BE[:, :length],
+        )
+        same_B1N = torch.zeros_like(observed_BN[:, None], dtype=torch.float32)
+        lists.append(_top(same_B1N, logged.observed_BN(), config.orders, length, rng))
+    return lists
 
 
 def _mixed_lists(

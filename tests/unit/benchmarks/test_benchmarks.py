@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import torch
 
-from slatewise.benchmarks import decode, inputs, memory, results, timing, train_step
+from slatewise.benchmarks import decode, inputs, memory, mine, results, timing, train_step
 from slatewise.benchmarks.agreement import differences
 from slatewise.benchmarks.group_step import GatheredScore, our_loss, plain_loss, step
 from slatewise.benchmarks.plain import best, write_plainly
@@ -37,7 +37,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def here(make: Any, *arguments: Any, **settings: Any) -> int:
         return max(memory.peak_here(make(*arguments)), 1)  # a small step may fit into what the process has
 
-    monkeypatch.setattr(train_step, "peak_apart", here)
+    for suite in (train_step, mine):
+        monkeypatch.setattr(suite, "peak_apart", here)
 
 
 def check_rows(rows: list[Row]) -> None:
@@ -51,7 +52,7 @@ def check_rows(rows: list[Row]) -> None:
 
 
 def test_the_folder_holds_the_suites() -> None:
-    assert available("benchmarks") == ["decode", "train-step"]
+    assert available("benchmarks") == ["decode", "mine", "train-step"]
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -116,7 +117,8 @@ def test_plain_greedy_lists_are_the_decoder_s(encode_once: bool) -> None:
 def test_decode_rows() -> None:
     grid = {"candidates": (6, 8), "lengths": (3,), "batches": (1, 4)}
     sampling = {"lists": 3, "sample_candidates": 8, "sample_length": 3, "seconds": 0.0}
-    rows = decode.run(build(decode.Config, {**SMALL, **grid, **sampling}), quiet)
+    online = {"online": {"candidates": 6, "length": 3, "batches": (2,), "width": 2, "lists": 3}}
+    rows = decode.run(build(decode.Config, {**SMALL, **grid, **sampling, **online}), quiet)
     check_rows(rows)
     greedy = {
         f"greedy N={n} L=3 B={b}, {way} re-run"
@@ -127,15 +129,50 @@ def test_decode_rows() -> None:
     sample = {
         f"sample N=8 L=3 B={b}, one by one, encoded {way}" for b in (1, 4) for way in ("once", "each time")
     }
-    assert {row.name for row in rows} == greedy | sample
+    against = ("beam search 2 under the evaluator", "generator-evaluator, 3 lists")
+    policies = {f"online N=6 L=3 B=2, degre, greedy, against {other}" for other in against}
+    assert {row.name for row in rows} == greedy | sample | policies
 
 
-@pytest.mark.parametrize("suite", [train_step, decode])
+MINE = build(
+    mine.Config,
+    {
+        "settings": [
+            {"candidates": 6, "mining": {"width": 3}},
+            {"candidates": 8, "mining": {"width": 3, "top_k": 4}},
+        ],
+        "length": 3,
+        "batch": 4,
+        "plain_batch": 2,
+        "history": 3,
+        "seconds": 0.0,
+        "options": {"tower": {"width": 16}},
+    },
+)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_mine_rows_and_both_ways_find_the_same_lists() -> None:
+    rows = mine.run(MINE, quiet)
+    check_rows(rows)
+    difference = [row.value for row in rows if row.name.endswith("largest difference of values")]
+    assert len(difference) == 2
+    assert max(difference) < 1e-5
+    assert sum("re-scored whole" in row.name for row in rows) == 2
+    setup = mine.make_bench(MINE, 1, 4)
+    for once in (True, False):
+        assert torch.equal(mine.plain(setup, encode_once=once)[0], mine.ours(setup)[0])
+
+
+@pytest.mark.parametrize("suite", [train_step, decode, mine])
 def test_what_is_expected_is_measured_with_the_default_config(suite: Any) -> None:
     config = suite.Config()
     if suite is decode:
         names = {f"{case.name}, whole network re-run" for case in decode._cases(config)}
         assert all(expected.row in names for expected in suite.EXPECTED)
+    elif suite is mine:
+        names = {f"{s.name(config.length)}, every expanded prefix re-scored whole" for s in config.settings}
+        assert {expected.row for expected in suite.EXPECTED} == names
     else:
         assert (config.batch, config.candidates, config.length, config.lists) == (128, 50, 6, 20)
         tower, generator = config.generator.tower, config.generator
@@ -147,6 +184,8 @@ def test_more_places_than_candidates_is_one_sentence() -> None:
         train_step.run(build(train_step.Config, {"candidates": 2, "length": 3}), quiet)
     with pytest.raises(ConfigError, match="greedy N=2 L=3 B=1"):
         decode.run(build(decode.Config, {"candidates": (2,), "lengths": (3,), "batches": (1,)}), quiet)
+    with pytest.raises(ConfigError, match="N=2 L=6 beam 8"):
+        mine.run(build(mine.Config, {"settings": [{"candidates": 2, "mining": {}}]}), quiet)
 
 
 def test_peak_memory_is_that_of_the_work() -> None:
@@ -227,6 +266,7 @@ def test_bench_prints_one_object(tmp_path: Any, capsys: pytest.CaptureFixture[st
         "sample_candidates=6",
         "sample_length=2",
         "seconds=0",
+        "online.batches=[1]",
     ]
     bench.command("decode", [*tiny, "lists=2", "generator.tower.width=32"], tmp_path, as_json=True)
     printed = capsys.readouterr().out

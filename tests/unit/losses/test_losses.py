@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from slatewise.losses import group_relative, list_mse, pointwise, softmax_cross_entropy
+from slatewise.losses import dense_distillation, group_relative, list_mse, pointwise, softmax_cross_entropy
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
 
@@ -85,3 +85,69 @@ def test_no_kept_group_is_zero_with_zero_gradient() -> None:
     loss.backward()
     assert loss.item() == 0.0
     assert (x.grad == 0).all()
+
+
+def test_soft_labels_by_hand() -> None:
+    value = torch.tensor([[[[0.0, -math.log(3), -60000.0]]]])
+    assert dense_distillation.soft_labels(value.half(), 1.0)[0, 0, 0].tolist() == pytest.approx(
+        [0.75, 0.25, 0.0], abs=1e-3
+    )
+    assert dense_distillation.soft_labels(value, 0.5)[0, 0, 0].tolist() == pytest.approx([0.9, 0.1, 0.0])
+
+
+def test_sequence_weights_by_hand() -> None:
+    value = torch.tensor([[1.0, 1.0 + math.log(2) / 10, 9.0]])
+    mask = torch.tensor([[True, True, False]])
+    weight = dense_distillation.sequence_weights(value, mask, 0.1)
+    assert weight[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0.0])
+    assert dense_distillation.sequence_weights(value, mask, math.inf)[0].tolist() == [0.5, 0.5, 0.0]
+
+
+def distillation_case() -> dict[str, torch.Tensor]:
+    """One request, two lists of two positions over three candidates; the second position's first item is taken."""
+    probability = torch.tensor(
+        [[[0.5, 0.25, 0.25], [1e-30, 0.75, 0.25]], [[0.5, 0.25, 0.25], [0.5, 1e-30, 0.5]]]
+    )
+    soft = torch.tensor([[[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]], [[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]]])
+    return {
+        "log_prob_BGLN": probability.log()[None],
+        "lists_BGL": torch.tensor([[[0, 1], [1, 0]]]),
+        "mask_BL": torch.ones(1, 2, dtype=torch.bool),
+        "weight_BG": torch.tensor([[0.75, 0.25]]),
+        "soft_BGLN": soft[None],
+    }
+
+
+def test_dense_distillation_by_hand() -> None:
+    case = distillation_case()
+    hard = 0.75 * (math.log(2) + math.log(4 / 3)) + 0.25 * (math.log(4) + math.log(2))
+    first = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    second = 0.25 * math.log(0.25 / 0.5) + 0.5 * math.log(0.5 / 0.25)
+    soft = 0.75 * first + 0.25 * (second + math.log(2))
+    loss = dense_distillation.loss
+    assert float(loss(**case)) == pytest.approx(hard, rel=1e-5)
+    assert float(loss(**case, alpha=0.5)) == pytest.approx(hard + 0.5 * soft, rel=1e-5)
+    assert float(loss(**case, hard=False, alpha=0.5)) == pytest.approx(0.5 * soft, rel=1e-5)
+    short = case | {"mask_BL": torch.tensor([[True, False]])}
+    assert float(loss(**short)) == pytest.approx(0.75 * math.log(2) + 0.25 * math.log(4), rel=1e-5)
+
+
+def test_dense_distillation_aligns_with_the_soft_label() -> None:
+    case = distillation_case()
+    same = case | {"log_prob_BGLN": case["soft_BGLN"].clamp_min(1e-30).log()}
+    assert float(dense_distillation.loss(**same, hard=False, alpha=1.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_dense_distillation_averages_requests_and_skips_closed_places() -> None:
+    case = {name: torch.cat([tensor, tensor]) for name, tensor in distillation_case().items()}
+    one = float(dense_distillation.loss(**distillation_case(), alpha=0.5))
+    assert float(dense_distillation.loss(**case, alpha=0.5)) == pytest.approx(one)
+    case["mask_BL"][1] = False  # a request without candidates teaches nothing
+    case["log_prob_BGLN"] = case["log_prob_BGLN"].where(case["log_prob_BGLN"] > -60, -1e9).requires_grad_()
+    loss = dense_distillation.loss(**case, alpha=0.5)
+    loss.backward()
+    assert loss.item() == pytest.approx(one)
+    gradient = case["log_prob_BGLN"].grad
+    assert gradient.isfinite().all()
+    assert gradient[0, 0, 1, 0] == 0
+    assert (gradient[1] == 0).all()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from batches import close, make_batch
+from batches import all_lists, close, make_batch
 from factories import make_schema
 from slatewise.data.schema import FeedbackKind, Manifest
+from slatewise.decoding.search import Beam, beam_search
 from slatewise.modules.tower import TowerConfig
-from slatewise.rewards import RewardModel, listwise, pointwise
+from slatewise.rewards import RewardModel, listwise, lookahead, pointwise
 from slatewise.rewards.base import FeedbackHead
 from slatewise.rewards.ensemble import Ensemble
 
@@ -17,8 +20,8 @@ TOWER = TowerConfig(width=32)
 KINDS = (FeedbackKind(name="click", binary=True), FeedbackKind(name="value", binary=False))
 
 
-def manifest(target=None) -> Manifest:
-    schema = make_schema(feedback=KINDS)
+def manifest(target=None, **changes) -> Manifest:
+    schema = make_schema(feedback=KINDS, **changes)
     return Manifest(
         name="x", protocol="x", schema=schema, target=target or {"click": 1.0, "value": 0.5},
         unexposed_is_negative=False, counts={}, source={}, fingerprint="x",
@@ -30,15 +33,32 @@ def make_reward(seed: int = 0, **options) -> RewardModel:
     return listwise.build(listwise.Config(tower=TOWER, **options), manifest()).eval()
 
 
+def make_lookahead(target=None, **options) -> RewardModel:
+    torch.manual_seed(4)
+    config = lookahead.Config(
+        tower=TowerConfig(form="fields", width=32), **{"list_layers": 2, "thresholds": 5, **options}
+    )
+    model = lookahead.build(config, manifest(target or {"click": 1.0})).eval()
+    model.start_from(torch.randn(40, 6), torch.rand(50, 4, 2).square() * 9, torch.rand(50, 4) < 0.9)
+    return model
+
+
 def models() -> dict[str, RewardModel]:
     return {
         "both": make_reward(),
         "attention": make_reward(interaction="attention"),
         "pairwise": make_reward(interaction="pairwise", discount="log"),
         "list total": make_reward(head="list"),
+        "list total, pairwise": make_reward(head="list", interaction="pairwise", list_layers=1),
+        "no layers": make_reward(list_layers=0, discount="log"),
         "two ways": make_reward(causal=False),
         "with candidates": make_reward(candidate_layers=1, additive=False),
         "pointwise": pointwise.build(pointwise.Config(tower=TOWER, discount="log"), manifest()).eval(),
+        "lookahead": make_lookahead(),
+        "lookahead, amounts": make_lookahead(target={"click": 1.0, "value": 0.5}),
+        "lookahead, monotone": make_lookahead(head="monotone", interaction="both"),
+        "lookahead, steps": make_lookahead(head="step", target={"click": 1.0, "value": 0.5}),
+        "both kinds": Ensemble([make_lookahead(), make_reward(2), make_reward(head="list")]).eval(),
         "ensemble": Ensemble([make_reward(1), make_reward(2)]).eval(),
     }
 
@@ -69,13 +89,71 @@ def test_a_list_is_worth_the_same_whatever_stands_beside_it(name: str, batch) ->
     assert close(together, alone)
 
 
+@pytest.mark.parametrize("name", list(models()))
+@pytest.mark.parametrize("fewest", [10, 2])
+def test_values_of_prefixes_are_the_values_of_each_prefix_alone(name: str, fewest: int) -> None:
+    model, batch = models()[name], make_batch(feedback=KINDS, fewest=fewest)
+    lists = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]).expand(batch.size, -1, -1)
+    memory = model.encode(batch)
+    found = model.prefix_value(memory, lists)
+    for t in range(1, 5):
+        assert close(found[:, :, t - 1], model.value_of(memory, lists[:, :, :t]))
+
+
+@pytest.mark.parametrize("name", list(models()))
+@pytest.mark.parametrize("fewest", [10, 2])
+def test_what_was_read_before_is_right_for_every_beam(name: str, fewest: int) -> None:
+    """Cached = uncached over a search whose prefixes change places, die and branch."""
+    model, batch = models()[name], make_batch(feedback=KINDS, fewest=fewest)
+    memory, rng, seen = model.encode(batch), torch.Generator().manual_seed(1), []
+    expand = model.expander(memory)
+
+    def compared(beam: Beam) -> torch.Tensor:
+        found = expand(beam)
+        going_on = batch.mask_BN.sum(1) > beam.length
+        real = going_on[:, None] & ~beam.score_BK.isneginf()
+        assert close(found[real], model.extension_value(memory, beam.lists_BKT)[real])
+        seen.append(beam.parent_BK)
+        return torch.rand(found.shape, generator=rng)
+
+    beam_search(compared, batch.mask_BN, length=4, width=6)
+    assert len(seen) == 4
+    assert not (seen[2].sort(1).values == seen[2]).all()  # parents did change places
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_a_wide_beam_under_a_model_finds_the_best_of_all_lists(name: str) -> None:
+    model, batch = models()[name], make_batch(feedback=KINDS, candidates=5, length=3)
+    memory = model.encode(batch)
+    found, score = beam_search(model.expander(memory), batch.mask_BN, length=3, width=60)
+    every = all_lists(5, 3).expand(batch.size, -1, -1)
+    assert close(score, model.value_of(memory, every).sort(dim=1, descending=True).values)
+    assert close(score, model.value_of(memory, found))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": False}, {"head": "list"}, {"head": "list", "causal": False}]
+)
+def test_what_stands_behind_a_shown_lists_end_does_not_train(options: dict[str, Any], batch) -> None:
+    model = make_reward(**options)
+    memory = model.encode(batch)
+    lists = torch.tensor([[[4, 2, 0, 0]], [[4, 2, 9, 8]]]).expand(-1, batch.size, -1)[:, :, None]
+    feedback = torch.rand(2, batch.size, 1, 4, 2)
+    feedback[1, :, :, :2] = feedback[0, :, :, :2]
+    mask = (torch.arange(4) < 2).expand(batch.size, -1)  # two shown, though there are ten candidates
+    first, second = (model.loss(memory, lists[i], feedback[i], mask) for i in (0, 1))
+    assert close(first, second)
+    shorter = model.loss(memory, lists[0][:, :, :2], feedback[0][:, :, :2], mask[:, :2])
+    assert close(first, shorter)
+
+
 def test_a_causal_position_does_not_see_what_follows(batch) -> None:
     model = make_reward()
     memory = model.encode(batch)
-    a, b = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0, 1, 9, 8]])
-    first, second = (model.position_logits(memory, x.expand(batch.size, 1, -1)) for x in (a, b))
+    a, b = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0, 1, 9, 3]])
+    first, second = (model.prefix_value(memory, x.expand(batch.size, 1, -1)) for x in (a, b))
     assert close(first[:, :, :2], second[:, :, :2])
-    assert not close(first[:, :, 3], second[:, :, 3], 1e-4)
+    assert not close(first.diff(dim=2)[:, :, 2], second.diff(dim=2)[:, :, 2], 1e-4)
 
 
 def test_order_matters_to_a_listwise_reward_and_not_to_a_pointwise_one(batch) -> None:
