@@ -63,7 +63,7 @@ class RunFacts(Frozen):
 
     def identity(self) -> str:
         """Changes when anything the result depends on changes."""
-        return fingerprint(self.method, self.options, self.data, self.seed)
+        return fingerprint(self.method, self.options, self.data, self.target, self.seed)
 
 
 def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) -> Ranker:

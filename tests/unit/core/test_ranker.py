@@ -111,6 +111,13 @@ def test_changed_weights_are_caught_by_the_golden_requests(folder, tmp_path) -> 
         sw.Ranker.load(tmp_path / "ranker")
 
 
+def test_a_run_with_another_target_is_another_run(folder) -> None:
+    data = sw.load_data(folder / "data").with_target({"conversion": 1.0})
+    options = {"reward": FEW, "scorers": {"dnn": FEW, "prm": FEW}, **FEW}
+    with pytest.raises(RunError, match="another"):
+        sw.fit("goalrank", data, out=folder / "run", resume=True, **options)
+
+
 @pytest.mark.parametrize("name", ["ranker.json", "model.safetensors"])
 def test_a_damaged_ranker_is_refused_in_one_sentence(name: str, folder, tmp_path) -> None:
     shutil.copytree(folder / "run" / "ranker", tmp_path / "ranker")
