@@ -134,7 +134,7 @@ def test_compare_a_run_with_a_floor(data: PreparedData, run: Path) -> None:
 def test_compare_speaks_to_people(data: PreparedData) -> None:
     result = call(compare, "oracle", "random", "--data", data.path, "--metric", "hit@1")
     assert "hit@1: oracle 100.00, random" in result.output
-    assert "McNemar p" in result.output
+    assert "sign test (McNemar's for yes or no) p = " in result.output
     assert "users" in result.output
 
 
