@@ -86,6 +86,7 @@ def fit_judge(config: JudgeConfig, data: PreparedData, run: Run) -> TrainedJudge
         judge,
         lambda stage: _fit(judge, config, data, split, stage),
     )
+    judge.device = run.device
     return judge
 
 

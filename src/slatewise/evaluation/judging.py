@@ -144,7 +144,8 @@ class _Among:
     def exact(self, value_BP: Tensor, orders: int = 1) -> Columns:
         """Rank, regret and regret share, these being all lists; each stands for ``orders`` lists of equal value."""
         best_B1, mean_B1 = self.best_B[:, None], self.sum_B[:, None] / self.total
-        left_BP = (best_B1 - value_BP).clamp(min=0)
+        left_BP = best_B1 - value_BP
+        left_BP = torch.where(left_BP < TIE, torch.zeros_like(left_BP), left_BP)
         return {
             "rank": 1 + orders * self.better_BP.double(),
             "regret": left_BP,

@@ -102,7 +102,7 @@ def test_shared_lists_are_worth_what_they_are_worth_alone(kind: str, data: Prepa
     if kind == "gru":
         before = judge.value_of_shared(memory, 7, shared)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gru, "STATES", 1)  # one request at a time
+            patch.setitem(gru.STATES, "cpu", 1)  # one request at a time
             assert close(judge.value_of_shared(memory, 7, shared), before)
 
 

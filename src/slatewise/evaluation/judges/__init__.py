@@ -18,7 +18,9 @@ from slatewise.data.batch import ListBatch
 from slatewise.decoding.local_search import polish
 from slatewise.evaluation.judges._shared import SharedLists
 
-ROOM = 1 << 20  # items of lists handled at once: bounds memory, changes no number
+# items of lists handled at once: bounds memory, changes no number; what stays near a processor's cores, what fills
+# an accelerator
+ROOM = {"cpu": 1 << 15, "other": 1 << 20}
 
 
 class Judge(ABC):
@@ -41,7 +43,8 @@ class Judge(ABC):
 
     def value_of_shared(self, memory: Any, size: int, shared: SharedLists) -> Tensor:
         """Value (B, G) of the same G lists for each of ``size`` requests."""
-        step = max(1, ROOM // max(1, size * shared.length))
+        room = ROOM["cpu" if self.device == "cpu" else "other"]
+        step = max(1, room // max(1, size * shared.length))
         parts = [part.expand(size, -1, -1) for part in shared.lists_GL[None].split(step, dim=1)]
         return torch.cat([self.value_of(memory, part) for part in parts], dim=1)
 
@@ -72,6 +75,12 @@ class Self(Judge):
 
     def __init__(self, reward: ListReward, device: str = "cpu") -> None:
         self.reward, self.device = reward, device
+
+    @staticmethod
+    def of(policy: nn.Module) -> Self | None:
+        """The reward that a policy keeps, as its judge; None for a policy that keeps none."""
+        reward: Any = getattr(policy, "reward", None)
+        return None if reward is None else Self(reward, str(next(policy.parameters()).device))
 
     @torch.no_grad()
     def encode(self, batch: ListBatch) -> Any:

@@ -19,7 +19,8 @@ from slatewise.evaluation.judges._features import JudgeFeatures
 from slatewise.evaluation.judges._shared import Level, SharedLists
 from slatewise.modules.gather import gather_candidates
 
-STATES = 1 << 21  # numbers in a level's gates held at once: what stays near a processor's cores
+# numbers in a level's gates held at once: what stays near a processor's cores, what fills an accelerator
+STATES = {"cpu": 1 << 21, "other": 1 << 27}
 
 
 class Config(Frozen):
@@ -52,7 +53,8 @@ class GRU(TrainedJudge):
     def value_of_shared(self, memory: Tensor, size: int, shared: SharedLists) -> Tensor:
         """See :meth:`slatewise.evaluation.judges.Judge.value_of_shared`; equal to :meth:`value_of` up to rounding."""
         widest = max(len(level.item_P) for level in (*shared.beginnings, *shared.endings))
-        step = max(1, STATES // (3 * self.width * widest))
+        room = STATES["cpu" if memory.device.type == "cpu" else "other"]
+        step = max(1, room // (3 * self.width * widest))
         return torch.cat([self._shared_value(part, shared) for part in memory.split(step)])
 
     def _shared_value(self, memory: Tensor, shared: SharedLists) -> Tensor:
