@@ -11,8 +11,8 @@ three are found for all requests under an order-free judge, else for the first `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Bench:
         name: how metrics call it.   judge: who grades.   length: L.
         config: how many lists are compared, how many requests are exact, the seed of the random lists.
         of_policy: for the judge ``self`` with several seeds: each policy's own evaluator; others are graded by ``judge``.
-        exact: find ranks among all lists (costs about a second a request under an order-aware judge).
+        exact: find ranks among all lists (costs seconds a request under an order-aware judge).
         tied: shares of ties seen so far, one tensor a batch.
     """
 
@@ -58,6 +58,10 @@ class Bench:
     def names(self) -> tuple[str, ...]:
         """The metrics that this judge gives."""
         return tuple(f"{quantity}[{self.name}]" for quantity in QUANTITIES)
+
+    def asked(self, metrics: Collection[str]) -> Bench:
+        """The same judge, enumerating all lists only where one of ``metrics`` needs it; ties are counted in this one."""
+        return replace(self, exact=any(f"{quantity}[{self.name}]" in metrics for quantity in EXACT))
 
     def measure(self, batch: ListBatch, rankings: Mapping[str, Ranking]) -> dict[str, Columns]:
         """This judge's metrics of every policy's ranking of the batch, each (B,) float64."""

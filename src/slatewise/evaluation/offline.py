@@ -159,7 +159,7 @@ def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -
     chosen = [parse(name) for name in names if name not in (*true, *judged)]
     pooled = [metric for metric in chosen if metric.parts]
     plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
-    asked = tuple(judge for judge in judges if set(judge.names) & set(judged))
+    asked = tuple(judge.asked(judged) for judge in judges if set(judge.names) & set(judged))
     return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), asked)
 
 

@@ -16,6 +16,7 @@ from factories import make_data
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
+from slatewise.evaluation import judging
 from slatewise.evaluation.compare import paired
 from slatewise.evaluation.entrants import Entrant
 from slatewise.evaluation.judge_quality import ORDERS, SETS, judge_quality, order_share
@@ -180,6 +181,20 @@ def test_an_evaluation_has_a_judges_metrics_beside_the_labels(data: PreparedData
         evaluate(rows, data, metrics=["hr@1%[know]"], judges=[seat])
     assert (label("hr@1%[knows]"), label("regret[knows]")) == ("hr@1%[knows]", "regret[knows] ↓")
     assert written("hr@1%[knows]", 0.5) == "50.00"
+
+
+def test_all_lists_are_enumerated_only_where_a_metric_asks_for_it(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(candidates: int, length: int) -> None:
+        raise AssertionError("enumerated")
+
+    monkeypatch.setattr(judging, "all_lists", refuse)
+    seat = Bench("j", Appeal(0.5), JudgeConfig(kind="gru", lists=200), 4)
+    evaluate([OwnBest(seat)], data, metrics=["hr@1%[j]"], judges=[seat], config=Config(latency=0))
+    assert seat.ties() >= 0
+    with pytest.raises(AssertionError, match="enumerated"):
+        evaluate([OwnBest(seat)], data, metrics=["rank[j]"], judges=[seat], config=Config(latency=0))
 
 
 def test_self_is_the_reward(data: PreparedData) -> None:
