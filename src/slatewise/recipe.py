@@ -21,6 +21,10 @@
     [rows."goalrank, paper".config.reference]
     temperature = 1.0
 
+    [judges.gru-disjoint]          # grades every row; its metrics are "hr@1%[gru-disjoint]" …
+    kind = "gru"
+    users = "disjoint"
+
     [[expected]]
     row = "goalrank"
     metric = "oracle_share"
@@ -44,8 +48,10 @@ import msgspec
 
 from slatewise.config import Frozen, build, merge, read_toml
 from slatewise.errors import ConfigError
+from slatewise.evaluation.judge_training import JudgeConfig
+from slatewise.evaluation.judging import own_best
 from slatewise.evaluation.policies import NAMES as FLOORS_AND_CEILINGS
-from slatewise.names import nearest, plugin
+from slatewise.names import nearest, plugin, public_name
 
 
 class DataSpec(Frozen):
@@ -111,6 +117,7 @@ class Recipe(Frozen):
     shared: dict[str, Any] = {}
     metrics: tuple[str, ...] = ()  # what the table shows; empty: what suits the data
     compare: tuple[str, ...] = ()  # metrics of the paired tests; empty: the first
+    judges: dict[str, JudgeConfig] = {}  # who grades lists where nobody knows their true value
     limit: int = 0  # evaluate so many test requests; 0: all
     expected: tuple[Expected, ...] = ()
     gaps: tuple[Gap, ...] = ()
@@ -160,11 +167,16 @@ def read_recipe(path: Path) -> Recipe:
     for name in recipe.rows:
         method, options = recipe.row(name)
         build(plugin("methods", method).Config, options, where=f"{path}, row '{name}'")
-    named = [(e.row, *([e.above] if e.above else [])) for e in recipe.expected]
+    for name, judge in recipe.judges.items():
+        judge.check(name)
+        if name != public_name(name) or "]" in name:
+            raise ConfigError(f"{path}: judge '{name}' needs a name without _ and ], such as gru-disjoint.")
+    named: list[tuple[str, ...]] = [(judge.row,) for judge in recipe.judges.values() if judge.row]
+    named += [(e.row, *([e.above] if e.above else [])) for e in recipe.expected]
     named += [(gap.better, gap.worse) for gap in recipe.gaps] + [curve.rows for curve in recipe.curves]
     for rows in named:
         for row in rows:
-            allowed = [*recipe.rows, *FLOORS_AND_CEILINGS]
+            allowed = [*recipe.rows, *FLOORS_AND_CEILINGS, *map(own_best, recipe.judges)]
             if row not in allowed:
                 raise ConfigError(f"{path} names row '{row}', which it has not.{nearest(row, allowed)}")
     return recipe

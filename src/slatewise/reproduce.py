@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,12 @@ import torch
 from slatewise.api import prepare, train
 from slatewise.config import Frozen, fingerprint
 from slatewise.data.prepared import PreparedData, load_data
+from slatewise.errors import ConfigError
 from slatewise.evaluation.compare import Comparison, clusters_of, paired
 from slatewise.evaluation.entrants import Entrant
+from slatewise.evaluation.judge_training import SELF, fit_judge
+from slatewise.evaluation.judges import Judge, Self
+from slatewise.evaluation.judging import Bench, OwnBest
 from slatewise.evaluation.offline import Config as EvaluationConfig
 from slatewise.evaluation.offline import evaluate
 from slatewise.evaluation.policies import floors_and_ceilings
@@ -41,11 +45,13 @@ class Check(Frozen):
 
 
 class Pair(Frozen):
-    """The recipe's first row against another, on the requests' means over seeds."""
+    """A row against another, on the requests' means over seeds; ``name`` says what their difference means."""
 
     row: str
+    against: str
     metric: str
     comparison: Comparison
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,10 @@ class Result:
     recipe: Recipe
     out: Path
     evaluation: Evaluation
+    judges: list[Bench]
     rows: list[Row]
     pairs: list[Pair]
+    gaps: list[Pair]
     checks: list[Check]
     seconds: float
 
@@ -104,13 +112,17 @@ def reproduce(
     prepared = data or _prepared(recipe, source, out)
     train_seeds(path, prepared, folder, chosen, jobs, quiet)
     opened = _open(recipe, prepared)
-    evaluation = _evaluate(recipe, opened, folder, chosen)
+    evaluation, judges = _evaluate(recipe, opened, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(folder / "values.arrow")
-    pairs = _pairs(recipe, evaluation)
+    first, *others = recipe.rows
+    pairs = _pairs(recipe, evaluation, [("", first, row) for row in others])
+    gaps = _pairs(recipe, evaluation, [(gap.name, gap.better, gap.worse) for gap in recipe.gaps])
     rows = evaluation.table()
     checks = [_check(entry, rows, evaluation) for entry in recipe.expected]
-    result = Result(recipe, folder, evaluation, rows, pairs, checks, time.perf_counter() - started)
+    result = Result(
+        recipe, folder, evaluation, judges, rows, pairs, gaps, checks, time.perf_counter() - started
+    )
     runs = {row: run_folder(folder, chosen[0], row, *recipe.row(row)) for row in recipe.rows}
     write(result, path, opened, runs, seeds=", ".join(map(str, chosen)), jobs=jobs)
     return result
@@ -170,24 +182,59 @@ def run_folder(out: Path, seed: int, row: str, method: str, options: dict[str, A
     return out / f"seed-{seed}" / f"{slug}-{fingerprint(method, options)[:6]}"
 
 
-def _evaluate(recipe: Recipe, data: PreparedData, out: Path, seeds: Sequence[int]) -> Evaluation:
-    entrants: list[Any] = list(floors_and_ceilings(data))
-    for row in recipe.rows:
-        method, options = recipe.row(row)
-        for seed in seeds:
-            ranker = Ranker.load(run_folder(out, seed, row, method, options))
-            name = row if len(seeds) == 1 else f"{row} seed {seed}"
-            entrants.append(Entrant(name, ranker.rank_batch, row, paper=recipe.paper.get(row)))
+def _evaluate(
+    recipe: Recipe, data: PreparedData, out: Path, seeds: Sequence[int]
+) -> tuple[Evaluation, list[Bench]]:
+    rankers = {
+        (row, seed): Ranker.load(run_folder(out, seed, row, *recipe.row(row)))
+        for row in recipe.rows
+        for seed in seeds
+    }
+    named = {key: row if len(seeds) == 1 else f"{row} seed {seed}" for key in rankers for row, seed in [key]}
+    judges = list(_benches(recipe, data, out, rankers, named))
+    entrants: list[Any] = [*floors_and_ceilings(data), *map(OwnBest, judges)]
+    for key, ranker in rankers.items():
+        entrants.append(Entrant(named[key], ranker.rank_batch, key[0], paper=recipe.paper.get(key[0])))
     threads = torch.get_num_threads()
     try:
-        return evaluate(
+        evaluation = evaluate(
             entrants,
             data,
             metrics=recipe.metrics or None,
             config=EvaluationConfig(limit=recipe.limit or None),
+            judges=judges,
         )
+        return evaluation, judges
     finally:
         torch.set_num_threads(threads)
+
+
+def _benches(
+    recipe: Recipe,
+    data: PreparedData,
+    out: Path,
+    rankers: dict[tuple[str, int], Ranker],
+    named: dict[tuple[str, int], str],
+) -> Iterator[Bench]:
+    """The recipe's judges, trained once for all rows and seeds; ``self`` is of each seed its own evaluator."""
+    run = Run(out / "judges", 0, out / "judges", quiet=True)
+    for name, config in recipe.judges.items():
+        if config.kind == SELF:
+            own = {seed: _evaluator(row, rankers[row, seed]) for row, seed in rankers if row == config.row}
+            of_policy: dict[str, Judge] = {named[row, seed]: own[seed] for row, seed in rankers}
+            yield Bench(name, next(iter(own.values())), config, data.schema.length, of_policy)
+        else:
+            yield Bench(name, fit_judge(config, data, run), config, data.schema.length)
+
+
+def _evaluator(row: str, ranker: Ranker) -> Self:
+    found = Self.of(ranker.policy)
+    if found is None:
+        raise ConfigError(
+            f"row '{row}' keeps no reward that could be a judge; name one of method reward-search or "
+            "generator-evaluator."
+        )
+    return found
 
 
 def row_values(evaluation: Evaluation, row: str, metric: str) -> Any:
@@ -196,21 +243,23 @@ def row_values(evaluation: Evaluation, row: str, metric: str) -> Any:
     return sum(evaluation.value(name, metric) for name in members) / len(members)
 
 
-def _pairs(recipe: Recipe, evaluation: Evaluation) -> list[Pair]:
-    first = next(iter(recipe.rows))
-    metrics = recipe.compare or evaluation.about.metrics[:1]
+def _pairs(recipe: Recipe, evaluation: Evaluation, asked: Sequence[tuple[str, str, str]]) -> list[Pair]:
+    """The asked differences (name, row, against), for each metric of the recipe's ``compare``."""
     clusters = clusters_of(evaluation.user)
-    others = [row for row in recipe.rows if row != first]
     return [
         Pair(
             row=row,
+            against=against,
             metric=metric,
+            name=name,
             comparison=paired(
-                row_values(evaluation, first, metric), row_values(evaluation, row, metric), clusters=clusters
+                row_values(evaluation, row, metric),
+                row_values(evaluation, against, metric),
+                clusters=clusters,
             ),
         )
-        for metric in metrics
-        for row in others
+        for metric in recipe.compare or evaluation.about.metrics[:1]
+        for name, row, against in asked
     ]
 
 

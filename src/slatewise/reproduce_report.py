@@ -12,6 +12,8 @@ from torch import Tensor
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.curves import read_curves
+from slatewise.evaluation.judge_quality import judge_quality
+from slatewise.evaluation.judge_training import SELF
 from slatewise.evaluation.plots import calibration_curves, sweep
 from slatewise.evaluation.provenance import made_by
 from slatewise.evaluation.report import Section, write_report
@@ -37,7 +39,7 @@ def write(
     """
     recipe = result.recipe
     rewards = _reward_qualities(data, runs)
-    sections = [_pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
+    sections = [_judges(result, data), _pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
     pictures = [
         sweep(
             curve.name,
@@ -70,34 +72,62 @@ def _stage_folders(runs: dict[str, Path]) -> list[Path]:
 
 
 def _pairs(result: Result) -> Section:
-    heads = ["against", "metric", "difference", "95 % interval", "p (paired t)", "p (Wilcoxon)"]
+    heads = ["against", "metric", "difference", "95 % interval", "p (paired t)", "p (Wilcoxon)", "p (sign)"]
     rows = [
         [
-            pair.row,
+            pair.against,
             label(pair.metric),
             written(pair.metric, pair.comparison.difference),
             f"{written(pair.metric, pair.comparison.low)} to {written(pair.metric, pair.comparison.high)}",
             f"{pair.comparison.p_t:.2g}",
             f"{pair.comparison.p_wilcoxon:.2g}",
+            f"{pair.comparison.p_sign:.2g}",
         ]
         for pair in result.pairs
     ]
     first = next(iter(result.recipe.rows))
-    return Section(f"{first} against the other rows, paired by request, mean over seeds", heads, rows)
+    title = f"{first} against the other rows, paired by request, mean over seeds"
+    return Section(f"{title} (for yes or no the sign test is McNemar's)" if rows else title, heads, rows)
 
 
 def _gaps(result: Result) -> Section:
-    metric = result.evaluation.about.metrics[0] if not result.recipe.compare else result.recipe.compare[0]
     rows = [
         [
             gap.name,
-            gap.better,
-            gap.worse,
-            written(metric, result.mean(gap.better, metric) - result.mean(gap.worse, metric)),
+            gap.row,
+            gap.against,
+            label(gap.metric),
+            written(gap.metric, gap.comparison.difference),
+            f"{gap.comparison.p_t:.2g}",
+            f"{gap.comparison.p_sign:.2g}",
         ]
-        for gap in result.recipe.gaps
+        for gap in result.gaps
     ]
-    return Section("Where the rest is lost", ["what", "from", "to", label(metric)], rows)
+    heads = ["what", "from", "to", "metric", "difference", "p (paired t)", "p (sign)"]
+    return Section("Where the rest is lost", heads, rows)
+
+
+def _judges(result: Result, data: PreparedData) -> Section:
+    """Who graded, and what each judge is worth: the evaluator's own mark says only what search and distillation lose."""
+    benches = result.judges
+    evaluator = next((bench.judge for bench in benches if bench.config.kind == SELF), None)
+    rows = []
+    for bench in benches:
+        found, config = judge_quality(bench.judge, data, evaluator=evaluator), bench.config
+        learnt = f"reward of {config.row}" if config.kind == SELF else f"{config.kind}, {config.users} users"
+        shares = (found.order_share, bench.ties())
+        figures = [_show(value) for value in (found.agreement, found.truth, found.pcoc)]
+        rows.append([bench.name, learnt, *figures, *[f"{100 * share:.2f}" for share in shares]])
+    heads = [
+        "judge",
+        "who",
+        "agreement with self",
+        "with the labels",
+        "predicted / true",
+        "order share %",
+        "ties %",
+    ]
+    return Section("Judges: rank agreement on random lists (Spearman), and what moves them", heads, rows)
 
 
 def _checks(result: Result) -> Section:
@@ -150,14 +180,15 @@ def value_of(reward: RewardModel) -> Callable[[ListBatch, Tensor], Tensor]:
 
 
 def _cells(found: RewardQuality) -> list[str]:
-    def show(value: float | None, digits: int = 3) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
     return [
-        show(found.r_auc, 4),
-        show(found.rmse),
-        show(found.pcoc),
-        f"{show(found.random_pearson)} / {show(found.random_spearman)}",
-        f"{show(found.near_pearson)} / {show(found.near_spearman)}",
-        show(found.own_best),
+        _show(found.r_auc, 4),
+        _show(found.rmse),
+        _show(found.pcoc),
+        f"{_show(found.random_pearson)} / {_show(found.random_spearman)}",
+        f"{_show(found.near_pearson)} / {_show(found.near_spearman)}",
+        _show(found.own_best),
     ]
+
+
+def _show(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

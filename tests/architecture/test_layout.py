@@ -22,6 +22,7 @@ VERBS = {
     "candidates": ("retrieve",),
     "data.datasets": ("load",),
     "decoding": ("decode", "propose"),
+    "evaluation.judges": ("build",),
     "generators": ("build",),
     "groups": ("build",),
     "methods": ("fit",),

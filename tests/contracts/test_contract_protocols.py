@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from slatewise.data.log import Log
 from slatewise.names import available
-from slatewise.protocols import log_v1
+from slatewise.protocols import degre_v1, log_v1
+from slatewise.protocols._chunks import SPLITS
 from slatewise.testing import LawBroken, check_protocol
 from slatewise.testing.fixtures import ratings_log, store_log
 
 FEW = {"cut": {"core": 5}, "retriever": {"factors": 8}, "history": 12}
 OPTIONS: dict[str, dict[str, Any]] = {
+    "degre-v1": {"core": 5, "vectors": 8, "history": 12},
     "goalrank-v1": {**FEW, "candidates": 20},
     "matched-v1": {**FEW, "candidates": 20},
     "rated-v1": {**FEW, "candidates": 8},
@@ -24,8 +27,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", available("protocols"))
 def test_keeps_the_laws(name: str) -> None:
-    log = ratings_log() if "cut" in OPTIONS.get(name, {}) else store_log()
+    log = ratings_log() if {"cut", "core"} & set(OPTIONS.get(name, {})) else store_log()
     check_protocol(name, log, **OPTIONS.get(name, {}))
+
+
+def test_judges_that_share_users_with_rankers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(degre_v1, "_drawn_users", lambda users, share, seed: np.zeros(users, bool))
+    plain = degre_v1.leave_one_out
+
+    def shared(user_R):
+        split_R = plain(user_R)
+        split_R[1] = SPLITS.tolist().index("judges")
+        return split_R
+
+    monkeypatch.setattr(degre_v1, "leave_one_out", shared)
+    with pytest.raises(LawBroken, match="train both rankers and judges"):
+        check_protocol("degre-v1", ratings_log(), **OPTIONS["degre-v1"])
 
 
 def test_the_laws_can_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:

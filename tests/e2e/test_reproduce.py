@@ -95,3 +95,81 @@ def test_an_expectation_that_fails_is_exit_code_one(tmp_path: Path, monkeypatch,
     code, out = reproduce(monkeypatch, capsys, tmp_path, "--seeds", "1")
     assert code == 1
     assert "| NO |" in out
+
+
+JUDGED = """
+title = "Judged"
+seeds = [1, 2]
+metrics = ["hr@10%[self]", "hr@10%[few]", "regret[few]", "gain@3"]
+compare = ["hr@10%[few]", "hr@10%[self]"]
+[data]
+dataset = "store"
+[data.dataset_options]
+requests = 600
+validation = 60
+test = 60
+length = 3
+candidates = 5
+[data.protocol_options]
+history = 0
+length = 3
+[shared.reward.train]
+max_steps = 4
+[shared.scorers.dnn.train]
+max_steps = 2
+[rows.dnn]
+method = "dnn"
+[rows.search]
+method = "reward-search"
+[judges.self]
+kind = "self"
+row = "{row}"
+lists = 200
+exact = 3
+[judges.few]
+kind = "pointwise"
+users = "same"
+[judges.few.train]
+max_steps = 3
+[[gaps]]
+name = "search"
+better = "best of few"
+worse = "search"
+"""
+
+
+def test_judges_grade_every_row_and_are_trained_once_for_all_seeds(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "recipe.toml").write_text(JUDGED.format(row="search"))
+    code, out = reproduce(monkeypatch, capsys, tmp_path, "--json")
+    assert code == 0
+    rows = {row["policy"]: row for row in json.loads(out)["rows"]}
+    assert rows["best of few"]["metrics"]["hr@10%[few]"] == 1.0
+    assert rows["best of few"]["metrics"]["regret[few]"] == 0.0
+    assert rows["best of self"]["kind"] == "ceiling"
+    own = rows["search"]["metrics"]["hr@10%[self]"]
+    assert own > rows["random"]["metrics"]["hr@10%[self]"]
+    assert rows["search"]["std"] is not None
+    folder = tmp_path / "out" / "recipe"
+    stages = [path.name.rsplit("-", 1)[0] for path in (folder / "judges").iterdir()]
+    assert stages == ["judge-pointwise-same"]
+    report = json.loads((folder / "report.json").read_text())
+    sections = {section["title"].partition(":")[0]: section for section in report["sections"]}
+    judges = {row[0]: row for row in sections["Judges"]["rows"]}
+    assert judges["self"][1:3] == ["reward of search", "–"]
+    assert judges["few"][1] == "pointwise, same users"
+    assert judges["few"][5] == "0.00"  # order moves it not at all
+    assert [row[3] for row in sections["Where the rest is lost"]["rows"]] == ["hr@10%[few]", "hr@10%[self]"]
+    assert "p (sign)" in sections["Where the rest is lost"]["heads"]
+
+
+def test_a_recipe_with_a_judge_that_cannot_be_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    for row, sentence in (("serch", "Did you mean 'search'"), ("dnn", "row 'dnn' keeps no reward")):
+        (tmp_path / "recipe.toml").write_text(JUDGED.format(row=row))
+        monkeypatch.setattr(sys, "argv", ["slatewise", "reproduce", str(tmp_path / "recipe.toml"), "--seeds", "1",
+                                          "--out", str(tmp_path / "out")])  # fmt: skip
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert sentence in capsys.readouterr().err

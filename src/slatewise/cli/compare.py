@@ -83,7 +83,5 @@ def _print(first: str, second: str, metric: str, result: Comparison) -> None:
     counts = f"better on {result.wins:,}, equal on {result.ties:,}, worse on {result.losses:,}"
     print(f"{counts} of {result.requests:,} requests")
     chances = f"paired t-test p = {result.p_t:.2g}, Wilcoxon p = {result.p_wilcoxon:.2g}"
-    tests = f"{chances} ({result.units:,} users)"
-    if result.p_mcnemar is not None:
-        tests += f", McNemar p = {result.p_mcnemar:.2g} ({result.requests:,} requests)"
-    print(tests)
+    sign = f"sign test (McNemar's for yes or no) p = {result.p_sign:.2g}"
+    print(f"{chances} ({result.units:,} users), {sign} ({result.requests:,} requests)")

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from slatewise.data.prepared import PreparedData
+    from slatewise.evaluation.judging import Bench
     from slatewise.evaluation.results import Evaluation
     from slatewise.ranker import Ranker
 
@@ -30,16 +31,24 @@ def command(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Requests ranked at once.")] = 512,
     latency: Annotated[int, typer.Option(help="Requests timed one by one on one thread; 0: none.")] = 40,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KIND-USERS such as gru-disjoint or pointwise-same, trained once into DATA/judges; or self, the reward "
+            "of the first run that keeps one; repeat."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the rankers run, e.g. cpu or cuda.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
-    """Grade runs on a split, beside floors (random, retriever …) and ceilings (oracle, optimum …).
+    """Grade runs on a split, beside floors (random, retriever …) and ceilings (oracle, optimum …), by judges too.
 
     Runs of one method and config are seeds of one row.
     """
     import msgspec
 
     from slatewise.cli._runs import Bar, open_all
+    from slatewise.evaluation.judging import OwnBest
     from slatewise.evaluation.offline import Config, evaluate
     from slatewise.evaluation.policies import floors_and_ceilings
     from slatewise.evaluation.truth import Truth
@@ -47,9 +56,20 @@ def command(
     prepared, rankers = open_all(data, runs or [], device)
     truth = Truth(prepared) if prepared.manifest.truth is not None else None
     config = Config(batch_size=batch_size, limit=limit, latency=latency)
+    judges = [_bench(name, prepared, rankers) for name in judge or []]
     with Bar(quiet=json) as step:
-        policies: list[Any] = [*floors_and_ceilings(prepared, split, truth=truth), *rankers]
-        found = evaluate(policies, prepared, split, metrics=metric, config=config, truth=truth, progress=step)
+        floors = floors_and_ceilings(prepared, split, truth=truth)
+        policies: list[Any] = [*floors, *map(OwnBest, judges), *rankers]
+        found = evaluate(
+            policies,
+            prepared,
+            split,
+            metrics=metric,
+            config=config,
+            truth=truth,
+            judges=judges,
+            progress=step,
+        )
     if out is not None:
         _report(out, found, prepared, rankers, runs or [])
     if json:
@@ -60,6 +80,31 @@ def command(
         _print(found)
         if out is not None:
             print(f"report: {out / 'report.html'}")
+
+
+def _bench(name: str, data: PreparedData, rankers: list[Ranker]) -> Bench:
+    """The judge that the option ``--judge`` names."""
+    from slatewise.errors import ConfigError
+    from slatewise.evaluation.judge_training import SELF, JudgeConfig, fit_judge
+    from slatewise.evaluation.judges import Self
+    from slatewise.evaluation.judging import Bench
+    from slatewise.training.run import Run
+
+    length = data.schema.length
+    if name == SELF:
+        own = next((found for ranker in rankers if (found := Self.of(ranker.policy))), None)
+        if own is None:
+            raise ConfigError("judge 'self' needs a run that keeps its reward, such as one of reward-search.")
+        return Bench(name, own, JudgeConfig(kind=SELF, row="first run"), length)
+    kind, _, users = name.partition("-")
+    if users not in ("same", "disjoint"):
+        raise ConfigError(f"judge '{name}' is not KIND-same, KIND-disjoint or self; e.g. gru-disjoint.")
+    config = JudgeConfig(kind=kind, users="same" if users == "same" else "disjoint")
+    config.check(name)
+    folder = data.path / "judges"
+    return Bench(
+        name, fit_judge(config, data, Run(folder, 0, folder, quiet=True)), config, data.schema.length
+    )
 
 
 def _report(

@@ -8,6 +8,7 @@ Layout of the folder::
     users.arrow        one row a user: numeric, categories (row 0 = unknown)
     examples.parquet   a few requests as a caller sends them, to try `slatewise rank` with
     train.arrow  validation.arrow  test.arrow      one row a request, fixed-width columns
+    judges.arrow       some protocols: requests of users of their own, for judges to learn from and nobody else
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from slatewise.errors import DataError
 Array = NDArray[np.generic]
 
 SPLITS = ("train", "validation", "test")
+JUDGES = "judges"
 
 # Columns of a split and the dtype each is stored in; widths follow from the schema.
 REQUEST_COLUMNS = {
@@ -212,8 +214,9 @@ class PreparedData:
         Raises:
             DataError: there is no split of that name, or its file is damaged.
         """
-        if name not in SPLITS:
-            raise DataError(f"there is no split '{name}'; allowed: {', '.join(SPLITS)}.")
+        allowed = (*SPLITS, JUDGES) if (self.path / f"{JUDGES}.arrow").exists() else SPLITS
+        if name not in allowed:
+            raise DataError(f"there is no split '{name}' in {self.path}; allowed: {', '.join(allowed)}.")
         columns = read_table(self.path / f"{name}.arrow", request_shapes(self.schema))
         return Split(name, self.schema, columns, self.users, self.items)
 

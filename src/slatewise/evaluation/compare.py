@@ -24,8 +24,9 @@ class Comparison(Frozen):
     ``difference`` is a minus b with its 95 % interval ``low`` to ``high`` (bootstrap over ``units``).
     ``units`` are users where users are known, else requests: requests of one user are not independent.
     ``p_t`` is the paired t-test of the mean difference over units, ``p_wilcoxon`` the signed-rank test of
-    the units' mean differences, both two-sided. ``p_mcnemar`` is McNemar's exact test over requests, for
-    values that are only 0 and 1 (else None). ``wins``, ``ties`` and ``losses`` count requests.
+    the units' mean differences, both two-sided. ``p_sign`` is the exact sign test of wins against losses over
+    requests; for values that are only 0 and 1 it is McNemar's exact test. ``wins``, ``ties`` and ``losses`` count
+    requests.
     """
 
     mean_a: float
@@ -35,7 +36,7 @@ class Comparison(Frozen):
     high: float
     p_t: float
     p_wilcoxon: float
-    p_mcnemar: float | None
+    p_sign: float
     wins: int
     ties: int
     losses: int
@@ -74,7 +75,7 @@ def paired(
     low, high = _bootstrap(change, units, seed, resamples)
     return Comparison(
         mean_a=float(a.mean()), mean_b=float(b.mean()), difference=float(change.mean()), low=low, high=high,
-        p_t=_t_test(change, units), p_wilcoxon=_wilcoxon(change, units), p_mcnemar=_mcnemar(a, b),
+        p_t=_t_test(change, units), p_wilcoxon=_wilcoxon(change, units), p_sign=_sign_test(change),
         wins=int((change > 0).sum()), ties=int((change == 0).sum()), losses=int((change < 0).sum()),
         requests=len(change), units=count,
     )  # fmt: skip
@@ -111,11 +112,9 @@ def _wilcoxon(change: Values, units: NDArray[np.int64]) -> float:
     return float(stats.wilcoxon(mean_U).pvalue) if len(mean_U) else 1.0
 
 
-def _mcnemar(a: Values, b: Values) -> float | None:
-    if not np.isin(np.concatenate([a, b]), (0.0, 1.0)).all():
-        return None
-    only_a, only_b = int((a > b).sum()), int((b > a).sum())
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+def _sign_test(change: Values) -> float:
+    wins, losses = int((change > 0).sum()), int((change < 0).sum())
+    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def _bootstrap(change: Values, units: NDArray[np.int64], seed: int, resamples: int) -> tuple[float, float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from slatewise.data.prepared import PreparedData, Split
 from slatewise.errors import ConfigError
 from slatewise.evaluation import true_values
 from slatewise.evaluation.entrants import Entrant, entrants
+from slatewise.evaluation.judging import Bench
 from slatewise.evaluation.latency import single_latency, timed_rank
 from slatewise.evaluation.ranking import check_ranking
 from slatewise.evaluation.results import About, Evaluation, PolicyInfo, Values
@@ -54,16 +55,27 @@ class Config(Frozen):
                 raise ConfigError(f"{name} is {value}, but must be at least {least}.")
 
 
-def default_metrics(data: PreparedData) -> tuple[str, ...]:
+class Grader(Protocol):
+    """What knows a list's value: a simulator's truth, or a judge's opinion."""
+
+    def measure(self, batch: ListBatch, rankings: dict[str, Ranking]) -> Mapping[str, Mapping[str, Tensor]]:
+        """Its metrics of every policy's ranking of the batch, each (B,) float64."""
+        ...
+
+
+def default_metrics(data: PreparedData, judges: Sequence[Bench] = ()) -> tuple[str, ...]:
     """What a table of this data set shows.
 
     Metrics over all candidates need a label of each: they are left out where candidates were neither exposed
     nor negatives by the protocol. Within-exposed ones are left out where everything was exposed. Metrics of
-    the true value stand in front where a simulator knows it.
+    the true value stand in front where a simulator knows it, those of judges behind them, and true hits behind these.
     """
     schema, at = data.schema, data.schema.length
     everything = schema.exposed == schema.candidates
     names: list[str] = list(true_values.DEFAULT) if data.manifest.truth is not None else []
+    names += [f"hr@{top}%[{judge.name}]" for judge in judges for top in (1, 3, 10)]
+    if judges:
+        names.append(f"gain@{at}")
     if everything or data.manifest.unexposed_is_negative:
         listed = ("precision", "recall", "f1", "ndcg", "average-precision")
         names += [f"{name}@{at}" for name in listed] + ["auc"]
@@ -84,6 +96,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     config: Config | None = None,
     truth: Truth | None = None,
+    judges: Sequence[Bench] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Grade the policies on a split.
@@ -94,6 +107,7 @@ def evaluate(
         data: the prepared data; its target weighs the feedback into labels.   split: which requests.
         metrics: names such as ``ndcg@6``; None = :func:`default_metrics`.
         truth: the data's simulator, if it was built already.
+        judges: who grades beside the labels; their metrics are written ``hr@1%[name of the judge]``.
         progress: called after each batch.
 
     Raises:
@@ -102,11 +116,11 @@ def evaluate(
     """
     config = config or Config()
     config.check()
-    plan = _plan(default_metrics(data) if metrics is None else metrics, data)
+    plan = _plan(default_metrics(data, judges) if metrics is None else metrics, data, judges)
     field_of, opened = entrants(policies), data.split(split)
     rows = _spread(len(opened), config.limit)
-    grader = TrueValues(truth or Truth(data), split, config.ranked) if plan.true else None
-    run = _Run(plan, data.manifest.target_weights(), data.schema.length, grader)
+    graders: list[Grader] = [TrueValues(truth or Truth(data), split, config.ranked)] if plan.true else []
+    run = _Run(plan, data.manifest.target_weights(), data.schema.length, [*graders, *plan.judges])
     for start in range(0, len(rows), config.batch_size):
         run.add(field_of, opened.batch(rows[start : start + config.batch_size]))
         if progress:
@@ -123,9 +137,10 @@ class _Plan:
     listed: tuple[Metric, ...]  # computed request by request
     pooled: tuple[Metric, ...]  # made of the former's means at the end
     true: bool
+    judges: tuple[Bench, ...]
 
 
-def _plan(metrics: Sequence[str], data: PreparedData) -> _Plan:
+def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -> _Plan:
     if not metrics:
         raise ConfigError("name at least one metric, e.g. ndcg@6.")
     names = tuple(dict.fromkeys(_canonical(name) for name in metrics))
@@ -134,14 +149,24 @@ def _plan(metrics: Sequence[str], data: PreparedData) -> _Plan:
         raise ConfigError(
             f"metric '{true[0]}' needs data from a simulator; this data's true values are not known."
         )
-    chosen = [parse(name) for name in names if name not in true]
+    judged = [name for name in names if name.endswith("]")]
+    known = [name for judge in judges for name in judge.names]
+    if strange := next((name for name in judged if name not in known), None):
+        allowed = ", ".join(known) or "none, there is no judge"
+        raise ConfigError(
+            f"unknown metric '{strange}'.{nearest(strange, known)} Judges' metrics here: {allowed}."
+        )
+    chosen = [parse(name) for name in names if name not in (*true, *judged)]
     pooled = [metric for metric in chosen if metric.parts]
     plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
-    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true))
+    asked = tuple(judge.asked(judged) for judge in judges if set(judge.names) & set(judged))
+    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), asked)
 
 
 def _canonical(name: str) -> str:
     """The name as tables have it: ``within_ndcg@6`` is ``within-ndcg@6``."""
+    if name.strip().endswith("]"):  # a judge's, checked by its own names
+        return name.strip()
     head, colon, options = name.strip().partition(":")
     name = public_name(head) + colon + options
     near = nearest(name, list(true_values.NAMES))
@@ -164,19 +189,21 @@ class _Run:
     plan: _Plan
     weights: list[float]
     length: int
-    grader: TrueValues | None
+    graders: Sequence[Grader]
     parts: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, field_of: Sequence[Entrant], batch: ListBatch) -> None:
         rankings = {entrant.name: self._rank(entrant, batch) for entrant in field_of}
         label_BN, observed_BN = batch.label_BN(self.weights), batch.observed_BN()
-        true = self.grader.measure(batch, rankings) if self.grader else {}
+        graded = [grader.measure(batch, rankings) for grader in self.graders]
         for name, ranking in rankings.items():
             columns = {
                 m.name: m.compute(ranking, label_BN, observed_BN, batch.mask_BN) for m in self.plan.listed
             }
-            for metric, value_B in (columns | true.get(name, {})).items():
+            for found in graded:
+                columns |= found[name]
+            for metric, value_B in columns.items():
                 self.parts.setdefault(name, {}).setdefault(metric, []).append(value_B)
 
     def _rank(self, entrant: Entrant, batch: ListBatch) -> Ranking:

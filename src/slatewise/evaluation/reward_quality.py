@@ -92,15 +92,16 @@ def _agreement(value: Value, data: PreparedData, split: str, lists: int, seed: i
     figures = {}
     for name, lists_BGL in (("random", random_BGL), ("near", near_BGL)):
         p, t = value(batch, lists_BGL).double().cpu().numpy(), truth.value(batch, lists_BGL).cpu().numpy()
-        figures[f"{name}_pearson"] = _mean_correlation(p, t)
-        figures[f"{name}_spearman"] = _mean_correlation(stats.rankdata(p, axis=1), stats.rankdata(t, axis=1))
+        figures[f"{name}_pearson"] = mean_correlation(p, t)
+        figures[f"{name}_spearman"] = mean_correlation(stats.rankdata(p, axis=1), stats.rankdata(t, axis=1))
         if name == "random":
             best, rows = p.argmax(1), np.arange(len(p))
             figures["own_best"] = float(p[rows, best].mean() / t[rows, best].mean())
     return figures
 
 
-def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
+def mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over rows (requests) of the correlation of (B, G) values; rows without spread are left out."""
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     norm = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     defined = norm > 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 # Metrics in units of feedback or places; all others are shares and are shown in percent.
-PLAIN = ("true-value", "regret", "true-rank", "gain")
-LOWER_IS_BETTER = ("regret", "true-rank", "regret-share")
+PLAIN = ("true-value", "regret", "true-rank", "rank", "gain")
+LOWER_IS_BETTER = ("regret", "true-rank", "rank", "regret-share", "ties")
 
 
 def base(metric: str) -> str:
-    """``ndcg@6:gains=linear`` to ``ndcg``."""
-    return metric.partition(":")[0].partition("@")[0]
+    """``ndcg@6:gains=linear`` to ``ndcg``, ``regret[gru]`` to ``regret``."""
+    return metric.partition(":")[0].partition("[")[0].partition("@")[0]
 
 
 def is_share(metric: str) -> bool:
@@ -26,7 +26,7 @@ def lower_is_better(metric: str) -> bool:
 
 def label(metric: str) -> str:
     """The column's head: name, ``%`` for shares, an arrow where less is better."""
-    percent = " %" if is_share(metric) and not metric.endswith("%") else ""
+    percent = " %" if is_share(metric) and "%" not in metric else ""
     return metric + percent + (" ↓" if lower_is_better(metric) else "")
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from slatewise.candidates.retrieval import Interactions, Ints, Requests
 from slatewise.config import Frozen
+from slatewise.data import prepared
 from slatewise.data.log import Log
 from slatewise.errors import DataError
 
-SPLITS = np.array(["train", "validation", "test"])
+SPLITS = np.array([*prepared.SPLITS, prepared.JUDGES])
 
 
 class Cut(Frozen):

@@ -9,9 +9,23 @@ from numpy.typing import NDArray
 
 from slatewise.candidates.popularity import log_popularity
 from slatewise.candidates.retrieval import Floats, Ints
+from slatewise.config import Frozen
 from slatewise.data.log import Lists, Log
 from slatewise.protocols._chunks import SPLITS, Chunks
 from slatewise.rng import numpy_rng
+
+
+class Settings(Frozen):
+    """What every protocol of ratings has; each sets its own defaults.
+
+    ``length``: L, the list to write. ``history``: H, the user's interactions before the list that a model sees.
+    ``positive``: the lowest rating that counts as a click. ``top_rating``: the highest rating there is.
+    """
+
+    length: int = 6
+    history: int = 50
+    positive: float = 3.0
+    top_rating: float = 5.0
 
 
 def shuffled(items_RN: Ints, score_RN: Floats | None, seed: int) -> tuple[Ints, Floats | None]:
@@ -56,31 +70,32 @@ def _full(array_RE: NDArray[np.generic]) -> Ints:
 def assemble(
     log: Log,
     chunks: Chunks,
-    requests: pl.DataFrame,
+    items_RN: Ints,
+    score_RN: Floats | None,
     item_vectors_ID: Floats,
+    settings: Settings,
+    seed: int,
     *,
-    length: int,
-    history: int,
-    top_rating: float,
-    unexposed_is_negative: bool,
+    unexposed_is_negative: bool = True,
 ) -> Lists:
-    """The protocol's answer: tables of the k-core's users and items, history from the interactions.
+    """The protocol's answer: each list's candidates (and scores), shuffled; tables of the users and items that are left.
 
     Items get the feature ``log_popularity`` (in the training lists); an interaction's feedback in the history
-    is its rating divided by ``top_rating``.
+    is its rating divided by the top rating.
     """
+    click_RE = chunks.rating_RE >= settings.positive
     popularity = pl.DataFrame(
         {"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())}
     )
     vectors = pl.DataFrame({"item_id": chunks.item_ids, "vector": _rows(item_vectors_ID)})
     return Lists(
-        requests=requests,
+        requests=requests_table(chunks, *shuffled(items_RN, score_RN, seed), click_RE),
         users=_of(log.users, chunks.user_ids.to_frame("user_id")),
         items=_of(log.items, popularity),
-        interactions=chunks.interactions.with_columns(pl.col("feedback") / top_rating),
+        interactions=chunks.interactions.with_columns(pl.col("feedback") / settings.top_rating),
         item_vectors=vectors if item_vectors_ID.shape[1] else None,
-        length=length,
-        history=history,
+        length=settings.length,
+        history=settings.history,
         target={"click": 1.0},
         unexposed_is_negative=unexposed_is_negative,
         counts=log.counts | chunks.counts,

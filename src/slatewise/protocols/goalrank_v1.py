@@ -17,25 +17,20 @@ from __future__ import annotations
 import numpy as np
 
 from slatewise.candidates import matrix_factorization
-from slatewise.config import Frozen
 from slatewise.data.log import Lists, Log
 from slatewise.protocols import _chunks, _lists
 
 
-class Config(Frozen):
+class Config(_lists.Settings):
     """Options; the defaults are the protocol, anything else should not be called by its name in a table.
 
-    ``positive``: the lowest rating that counts as a click. ``retriever.fit = "in_sample"`` gives training
+    ``retriever.fit = "in_sample"`` gives training
     lists the candidates of a fit that saw them, which is likely what the paper did.
     """
 
     cut: _chunks.Cut = _chunks.Cut()
     retriever: matrix_factorization.Config = matrix_factorization.Config()
-    length: int = 6
     candidates: int = 50
-    history: int = 50
-    positive: float = 3.0
-    top_rating: float = 5.0
 
 
 def build(config: Config, log: Log, seed: int) -> Lists:
@@ -51,16 +46,4 @@ def build(config: Config, log: Log, seed: int) -> Lists:
     )
     items_RN = np.concatenate([chunks.items_RE, found.items_RK], axis=1)
     score_RN = np.concatenate([found.exposed_score_RE, found.score_RK], axis=1)
-    requests = _lists.requests_table(
-        chunks, *_lists.shuffled(items_RN, score_RN, seed), chunks.rating_RE >= config.positive
-    )
-    return _lists.assemble(
-        log,
-        chunks,
-        requests,
-        found.item_vectors_ID,
-        length=config.length,
-        history=config.history,
-        top_rating=config.top_rating,
-        unexposed_is_negative=True,
-    )
+    return _lists.assemble(log, chunks, items_RN, score_RN, found.item_vectors_ID, config, seed)

@@ -20,13 +20,12 @@ from slatewise.candidates import matrix_factorization
 from slatewise.candidates.popularity import log_popularity
 from slatewise.candidates.rank_bins import Bins, matched_negatives
 from slatewise.candidates.retrieval import Fits, Floats, Ints, at
-from slatewise.config import Frozen
 from slatewise.data.log import Lists, Log
 from slatewise.protocols import _chunks, _lists
 from slatewise.rng import numpy_rng
 
 
-class Config(Frozen):
+class Config(_lists.Settings):
     """Options; the defaults are the protocol.
 
     ``popularity_binned`` draws from the piece of about ``popularity_width`` items of like popularity within
@@ -35,11 +34,7 @@ class Config(Frozen):
 
     cut: _chunks.Cut = _chunks.Cut()
     retriever: matrix_factorization.Config = matrix_factorization.Config()
-    length: int = 6
     candidates: int = 50
-    history: int = 50
-    positive: float = 3.0
-    top_rating: float = 5.0
     bin_first: int = 24
     bin_growth: float = 1.15
     bin_last: int = 160
@@ -56,19 +51,7 @@ def build(config: Config, log: Log, seed: int) -> Lists:
     chunks = _chunks.cut(log, config.cut, config.length, config.positive)
     fits = matrix_factorization.fit(config.retriever, chunks.training(), chunks.requests(), seed)
     items_RN, score_RN = _candidates(config, chunks, fits, seed)
-    requests = _lists.requests_table(
-        chunks, *_lists.shuffled(items_RN, score_RN, seed), chunks.rating_RE >= config.positive
-    )
-    return _lists.assemble(
-        log,
-        chunks,
-        requests,
-        fits.item_vectors_ID,
-        length=config.length,
-        history=config.history,
-        top_rating=config.top_rating,
-        unexposed_is_negative=True,
-    )
+    return _lists.assemble(log, chunks, items_RN, score_RN, fits.item_vectors_ID, config, seed)
 
 
 def _candidates(config: Config, chunks: _chunks.Chunks, fits: Fits, seed: int) -> tuple[Ints, Floats]:

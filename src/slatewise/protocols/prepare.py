@@ -16,7 +16,7 @@ from slatewise.data.entities import entity_vectors
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import History, request_history
 from slatewise.data.log import Lists
-from slatewise.data.prepared import SPLITS, Array, write_table
+from slatewise.data.prepared import JUDGES, SPLITS, Array, write_table
 from slatewise.data.requests import width_of
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, DataError
@@ -153,8 +153,9 @@ def fit_transform(lists: Lists, histories: History) -> FeatureTransform:
     Raises:
         DataError: there is no training request, or a split has an unknown name.
     """
-    if strange := set(lists.requests["split"].unique()) - set(SPLITS):
-        raise DataError(f"requests name the split '{min(map(str, strange))}'; allowed: {', '.join(SPLITS)}.")
+    allowed = (*SPLITS, JUDGES)
+    if strange := set(lists.requests["split"].unique()) - set(allowed):
+        raise DataError(f"requests name the split '{min(map(str, strange))}'; allowed: {', '.join(allowed)}.")
     train = (lists.requests["split"] == "train").to_numpy()
     if not train.any():
         raise DataError("the lists have no training request; give more data or other shares to the splits.")
@@ -171,8 +172,11 @@ def fit_transform(lists: Lists, histories: History) -> FeatureTransform:
 
 
 def _parts(requests: pl.DataFrame, histories: History) -> Iterator[tuple[str, pl.DataFrame, History]]:
-    for split in SPLITS:
+    """Each split's requests; the judges' only where there are any, the test split last."""
+    for split in (JUDGES, *SPLITS):
         rows = (requests["split"] == split).to_numpy()
+        if split == JUDGES and not rows.any():
+            continue
         yield split, requests.filter(pl.Series(rows)), histories.rows(rows)
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from slatewise.candidates import matrix_factorization
 from slatewise.candidates.retrieval import score_exposed
-from slatewise.config import Frozen, replace
+from slatewise.config import replace
 from slatewise.data.log import Lists, Log
 from slatewise.protocols import _chunks, _lists
 
 
-class Config(Frozen):
+class Config(_lists.Settings):
     """Options; the defaults are the protocol.
 
     ``scores``: candidates carry the (cross-fitted) retriever's scores, else none.
@@ -25,11 +25,8 @@ class Config(Frozen):
 
     cut: _chunks.Cut = _chunks.Cut()
     retriever: matrix_factorization.Config = matrix_factorization.Config()
-    length: int = 6
     candidates: int = 24
-    history: int = 50
     positive: float = 5.0
-    top_rating: float = 5.0
     scores: bool = True
 
 
@@ -43,16 +40,13 @@ def build(config: Config, log: Log, seed: int) -> Lists:
     retriever = config.retriever if config.scores else replace(config.retriever, fit="in_sample")
     fits = matrix_factorization.fit(retriever, chunks.training(), chunks.requests(), seed)
     score_RN = score_exposed(fits, chunks.requests()) if config.scores else None
-    requests = _lists.requests_table(
-        chunks, *_lists.shuffled(chunks.items_RE, score_RN, seed), chunks.rating_RE >= config.positive
-    )
     return _lists.assemble(
         log,
         chunks,
-        requests,
+        chunks.items_RE,
+        score_RN,
         fits.item_vectors_ID,
-        length=config.length,
-        history=config.history,
-        top_rating=config.top_rating,
+        config,
+        seed,
         unexposed_is_negative=False,
     )

@@ -10,7 +10,7 @@ import polars as pl
 from slatewise.data.check import examine
 from slatewise.data.log import Lists, Log
 from slatewise.data.log_faults import errors
-from slatewise.data.prepared import SPLITS
+from slatewise.data.prepared import JUDGES, SPLITS
 from slatewise.testing.laws import LawBroken, find, require, settings
 
 
@@ -18,8 +18,8 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
     """A protocol cuts a log into lists that the schema allows, in time order, the same for the same seed.
 
     The laws: requests keep the log schema (shown items are candidates, no candidate twice, feedback aligned)
-    and each has its split; every split has requests; nobody is tested on a time before his training ends; the
-    target names feedback that is there; item vectors are of one width, one an item; the length can be filled
+    and each has its split; every split has requests; nobody is tested on a time before his training ends, and
+    nobody's requests train both rankers and judges; the target names feedback that is there; item vectors are of one width, one an item; the length can be filled
     from the candidates; the same seed gives the same requests.
 
     Args:
@@ -54,12 +54,16 @@ def _splits(called: str, requests: pl.DataFrame) -> None:
     require("split" in requests.columns, f"{called}: requests have no column 'split'.")
     found = set(requests["split"].unique())
     allowed = ", ".join(SPLITS)
-    require(found == set(SPLITS), f"{called}: splits are {sorted(map(str, found))}, must be {allowed}.")
+    require(
+        found - {JUDGES} == set(SPLITS), f"{called}: splits are {sorted(map(str, found))}, must be {allowed}."
+    )
     if not {"user_id", "timestamp"} <= set(requests.columns):
         return
     train = requests.filter(pl.col("split") == "train")
     last = train.group_by("user_id").agg(pl.col("timestamp").max().alias("end"))
     later = requests.filter(pl.col("split") != "train").join(last, on="user_id")
+    both = later.filter(pl.col("split") == JUDGES)["user_id"].n_unique()
+    require(both == 0, f"{called}: {both} users train both rankers and judges.")
     early = later.filter(pl.col("timestamp") < pl.col("end")).height
     require(
         early == 0,

@@ -95,6 +95,28 @@ def test_floors_need_no_run(data: PreparedData) -> None:
     assert {row["kind"] for row in json.loads(result.stdout)["rows"]} == {"floor", "ceiling"}
 
 
+def test_a_judge_grades_too_and_is_kept_with_the_data(data: PreparedData) -> None:
+    words = [
+        "--data",
+        data.path,
+        "--json",
+        "--latency",
+        0,
+        "--limit",
+        20,
+        "--metric",
+        "hr@1%[pointwise-same]",
+    ]
+    rows = json.loads(call(evaluate, *words, "--judge", "pointwise-same").stdout)["rows"]
+    metric = {row["policy"]: row["metrics"]["hr@1%[pointwise-same]"] for row in rows}
+    assert metric["best of pointwise-same"] == 1.0
+    assert metric["random"] < 0.5
+    assert len(list((data.path / "judges").iterdir())) == 1
+    for name, message in (("self", "needs a run that keeps its reward"), ("gru", "KIND-same, KIND-disjoint or self"),
+                          ("gru-disjoint", "no split 'judges'"), ("gro-same", "unknown judge 'gro'")):  # fmt: skip
+        assert message in str(call(evaluate, *words, "--judge", name).exception)
+
+
 def test_a_run_of_other_data_is_refused(data: PreparedData, run: Path, tmp_path: Path) -> None:
     other = make_data(tmp_path / "other", seed=9)
     result = call(evaluate, run, "--data", other.path)
@@ -134,7 +156,7 @@ def test_compare_a_run_with_a_floor(data: PreparedData, run: Path) -> None:
 def test_compare_speaks_to_people(data: PreparedData) -> None:
     result = call(compare, "oracle", "random", "--data", data.path, "--metric", "hit@1")
     assert "hit@1: oracle 100.00, random" in result.output
-    assert "McNemar p" in result.output
+    assert "sign test (McNemar's for yes or no) p = " in result.output
     assert "users" in result.output
 
 

@@ -59,10 +59,11 @@ def test_the_same_values_differ_by_nothing() -> None:
     assert always.p_t < 1e-100
 
 
-def test_mcnemar_is_for_yes_and_no() -> None:
+def test_the_sign_test_is_mcnemars_for_yes_and_no() -> None:
     a, b = np.array([1, 1, 1, 1, 1, 1, 0, 0.0]), np.array([0, 0, 0, 0, 0, 1, 1, 0.0])
-    assert paired(a, b).p_mcnemar == pytest.approx(stats.binomtest(5, 6).pvalue)
-    assert paired(a * 0.5, b).p_mcnemar is None
+    assert paired(a, b).p_sign == pytest.approx(stats.binomtest(5, 6).pvalue)
+    assert paired(a * 0.3, b * 0.2).p_sign == pytest.approx(stats.binomtest(6, 7).pvalue)
+    assert paired(a, a).p_sign == 1.0
 
 
 def test_undefined_requests_are_left_out_of_both() -> None:

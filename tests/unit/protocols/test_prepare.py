@@ -1,7 +1,7 @@
 """From lists to disk: serving sees exactly the prepared batch, and nothing half-written stays."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import polars as pl
@@ -239,3 +239,21 @@ def test_an_unknown_split_name_is_refused(tmp_path):
     strange = lists.requests.with_columns(split=pl.lit("dev"))
     with pytest.raises(DataError, match="the split 'dev'; allowed: train, validation, test"):
         _write(type(lists)(**{**vars(lists), "requests": strange}), tmp_path / "out")
+
+
+def test_the_split_of_the_judges_is_there_where_the_protocol_has_one(prepared, tmp_path):
+    lists, manifest, out = prepared
+    with pytest.raises(DataError, match="no split 'judges'"):
+        load_data(out).split("judges")
+    users = lists.requests["user_id"].unique(maintain_order=True)[:3].to_list()
+    theirs = pl.col("user_id").is_in(users)
+    requests = lists.requests.with_columns(
+        split=pl.when(theirs).then(pl.lit("judges")).otherwise(pl.col("split"))
+    )
+    found = _write(replace(lists, requests=requests), tmp_path / "data")
+    assert found.counts["judges"] == requests.filter(theirs).height
+    data = load_data(tmp_path / "data")
+    assert len(data.split("judges")) == found.counts["judges"]
+    assert found.fingerprint != manifest.fingerprint
+    trained = data.split("train").columns["user"]
+    assert not set(data.split("judges").columns["user"].tolist()) & set(trained.tolist())
