@@ -89,7 +89,7 @@ def test_damaged_files_are_one_clear_error(copy, name, damage):
 
 def test_unknown_split_and_unknown_target_are_named(folder):
     data = load_data(folder)
-    with pytest.raises(DataError, match="no split 'valid' in .*; allowed: train, validation, test"):
+    with pytest.raises(DataError, match=r"no split 'valid' in .*; allowed: train, validation, test"):
         data.split("valid")
     with pytest.raises(DataError, match="Did you mean 'click'"):
         data.with_target({"clicks": 1.0})
