@@ -10,12 +10,12 @@ from slatewise.config import Frozen, fingerprint, to_plain
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.errors import RunError
 from slatewise.files import new_file
-from slatewise.groups.store import SHARD, MinedStore
 from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
 
 if TYPE_CHECKING:
     from slatewise.evaluation.results import Evaluation
+    from slatewise.groups.store import MinedStore
     from slatewise.rewards import RewardModel
     from slatewise.training.rewards import RewardConfig
 
@@ -110,7 +110,7 @@ def mine(
     out: Path | str,
     *,
     requests: int = 0,
-    shard: int = SHARD,
+    shard: int | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> MinedStore:
@@ -119,7 +119,7 @@ def mine(
     What is there already is kept: an interrupted call goes on where it stopped.
 
     Args:
-        requests: only the first so many requests (0: all).   shard: requests a file.
+        requests: only the first so many requests (0: all).   shard: requests a file (``None``: the store's own size).
         settings: :class:`~slatewise.groups.beam_mining.MiningConfig` as keyword arguments, e.g. ``width=8``.
 
     Raises:
@@ -127,13 +127,13 @@ def mine(
     """
     from slatewise.config import build
     from slatewise.groups.beam_mining import MiningConfig
-    from slatewise.groups.store import Miner, mine_store
+    from slatewise.groups.store import SHARD, Miner, mine_store
     from slatewise.training.rewards import architecture
 
     config = build(MiningConfig, settings, where="mining")
     reward, described, data = open_reward(Path(run), data)
     miner = Miner(reward, architecture(described), config, data)
-    return mine_store(Path(out), miner, requests=requests, shard=shard, quiet=quiet)
+    return mine_store(Path(out), miner, requests=requests, shard=shard or SHARD, quiet=quiet)
 
 
 def open_reward(run: Path, data: PreparedData) -> tuple[RewardModel, RewardConfig, PreparedData]:

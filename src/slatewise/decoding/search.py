@@ -117,6 +117,11 @@ def search_generator(
         lists_BKL, score_BK = beam_search(
             _LogProbs(generator, memory), memory.mask_BN, length=length, width=width, branches=branches
         )
+    return best_lists(lists_BKL, score_BK, count)
+
+
+def best_lists(lists_BKL: Tensor, score_BK: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """``count`` of K lists that stand best first (B, G, L), and their scores (B, G); the best again where K is fewer."""
     place_G = torch.arange(count, device=score_BK.device)
     place_G = place_G * (place_G < score_BK.shape[1])
     return lists_BKL[:, place_G], score_BK[:, place_G]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slatewise.config import Frozen
 from slatewise.decoding.local_search import polish
-from slatewise.decoding.search import Beam, Expand, beam_search
+from slatewise.decoding.search import Beam, Expand, beam_search, best_lists
 from slatewise.generators.base import CLOSED
 from slatewise.groups.policy_mix import first_copies
 from slatewise.modules.gather import list_mask, open_candidates
@@ -79,9 +79,10 @@ def mine(
         G = ``width`` + own lists for each request (1 with ``keep = "best"``).
     """
     mask_BN = memory.mask_BN
-    single_BN = reward.extension_value(memory, mask_BN.new_zeros(mask_BN.shape[0], 1, 0, dtype=torch.long))[
-        :, 0
-    ]
+    single_BN = None
+    if config.top_k:
+        empty_B10 = mask_BN.new_zeros(mask_BN.shape[0], 1, 0, dtype=torch.long)
+        single_BN = reward.extension_value(memory, empty_B10)[:, 0]
     beams = _Search(reward, memory, config.top_k, single_BN, length)
     lists_BGL, value_BG = beams.run(config.width)
     if own_BGL is not None:
@@ -120,12 +121,12 @@ class _Search:
     """Beam search that remembers every expansion, on the candidates that ``top_k`` leaves."""
 
     def __init__(
-        self, reward: RewardModel, memory: RewardMemory, top_k: int, single_BN: Tensor, length: int
+        self, reward: RewardModel, memory: RewardMemory, top_k: int, single_BN: Tensor | None, length: int
     ) -> None:
         self.mask_BN, self.length, self.top_k = memory.mask_BN, length, top_k
         self.steps: list[tuple[Tensor, Tensor]] = []
         self.index_BM: Tensor | None = None
-        if top_k and top_k < memory.mask_BN.shape[1]:
+        if single_BN is not None and top_k < memory.mask_BN.shape[1]:
             # behind L - 1 taken ones there are still top_k left to try
             most = min(top_k + length - 1, memory.mask_BN.shape[1])
             self.index_BM = single_BN.masked_fill(~memory.mask_BN, -torch.inf).topk(most, dim=1).indices
@@ -135,10 +136,8 @@ class _Search:
 
     def run(self, width: int) -> tuple[Tensor, Tensor]:
         """``width`` lists and their values; a request that has fewer gets its best again."""
-        lists_BGL, value_BG = beam_search(self._expand, self.memory.mask_BN, length=self.length, width=width)
-        place_G = torch.arange(width, device=value_BG.device)
-        place_G = place_G * (place_G < value_BG.shape[1])
-        lists_BGL, value_BG = lists_BGL[:, place_G], value_BG[:, place_G]
+        found = beam_search(self._expand, self.memory.mask_BN, length=self.length, width=width)
+        lists_BGL, value_BG = best_lists(*found, width)
         if self.index_BM is not None:
             lists_BGL = torch.take_along_dim(self.index_BM[:, None], lists_BGL, 2)
             lists_BGL = lists_BGL * list_mask(self.mask_BN, self.length)[:, None]

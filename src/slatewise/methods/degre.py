@@ -6,8 +6,8 @@
 4. In further rounds, not in the paper, it is mined again with the trained generator's own lists beside the beam's.
 
 The paper's setting is ``reward.name = "lookahead"`` with its cumulative head, ``mining = {width = 8}`` and all lists kept,
-``loss.alpha = 0.01``, a generator of 4 + 4 layers without cross-attention, and a cold start; every default that departs
-from it is there because it was measured to be better (docs/results.md).
+``loss.alpha = 0.01``, a generator of 4 + 4 layers without cross-attention, and a cold start. The other defaults are ours,
+chosen after a prototype; the recipes in ``recipes/degre`` set both beside each other.
 """
 
 from __future__ import annotations
