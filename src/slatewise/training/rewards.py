@@ -35,6 +35,10 @@ class RewardConfig(Frozen):
     values highly; ``orders`` random orders of the logged list's items. Without them a model is asked about lists of
     a kind it has never seen, and choosing by it picks its errors (the winner's curse). Everywhere else feedback is
     real and belongs to the list in its order: the first two are off then, and ``orders`` is refused.
+
+    ``lean``: the range from which each counterfactual list's preference for shown items is drawn, in nats. (0, 0) draws
+    uniformly: then the model is calibrated on random lists, where a preference teaches it more of good lists, and that
+    they are commoner than they are. ``logged = false`` leaves the logged list itself out, for the same reason.
     """
 
     name: str = "listwise"
@@ -45,18 +49,26 @@ class RewardConfig(Frozen):
     own: int = 1
     orders: int = 0
     order_free: bool = False
+    lean: tuple[float, float] = (-2.0, 6.0)
+    logged: bool = True
 
 
 def fit_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardModel:
     """Train (or load) the reward stage of a run.
 
     Raises:
-        ConfigError: unknown reward or option, or ``orders`` where feedback belongs to the order.
+        ConfigError: unknown reward or option, ``orders`` where feedback belongs to the order, or no list to learn from.
     """
     if config.orders and not _known_by_item(config, data):
         raise ConfigError(
             f"orders is {config.orders}, but under the protocol {data.manifest.protocol} a list's feedback belongs to "
             "the order in which it was shown; set orders = 0, or order_free = true if you know that it does not."
+        )
+    drawn = config.counterfactual + config.own + config.orders if _known_by_item(config, data) else 0
+    if not config.logged and not drawn:
+        raise ConfigError(
+            "logged is false, but there is no other list to learn from: counterfactual, own and orders are 0, or feedback "
+            f"is known of the logged list alone (protocol {data.manifest.protocol}); set logged = true."
         )
     return _stage(config, data, run, _fit)
 
@@ -127,9 +139,11 @@ def reward_loss(
 ) -> Tensor:
     """The model's own loss on the lists whose feedback is known."""
     memory = model.encode(batch)
-    lists_BGL = batch.exposed_BE[:, None, : data.schema.length]
+    logged_B1L = batch.exposed_BE[:, None, : data.schema.length]
+    lists = [logged_B1L] if config.logged else []
     if _known_by_item(config, data):
-        lists_BGL = torch.cat([lists_BGL, *_drawn_lists(model, memory, batch, config, data, rng)], 1)
+        lists += _drawn_lists(model, memory, batch, config, data, rng)
+    lists_BGL = torch.cat(lists, 1)
     index = batch.exposed_BE[..., None].expand_as(batch.feedback_BEK)
     shown_BEK = batch.feedback_BEK * batch.exposed_mask_BE[..., None]
     feedback_BNK = shown_BEK.new_zeros(*batch.mask_BN.shape, index.shape[2]).scatter_add(1, index, shown_BEK)
@@ -155,7 +169,7 @@ def _drawn_lists(
     length, observed_BN, lists = data.schema.length, batch.observed_BN(), []
     known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else observed_BN
     if config.counterfactual:
-        lists.append(_mixed_lists(observed_BN, known_BN, config.counterfactual, length, rng))
+        lists.append(_mixed_lists(observed_BN, known_BN, config, length, rng))
     if config.own:
         with torch.no_grad():
             score_BN = model.extension_value(memory, batch.exposed_BE[:, None, :0])[:, 0]
@@ -172,11 +186,11 @@ def _drawn_lists(
 
 
 def _mixed_lists(
-    observed_BN: Tensor, known_BN: Tensor, count: int, length: int, rng: torch.Generator
+    observed_BN: Tensor, known_BN: Tensor, config: RewardConfig, length: int, rng: torch.Generator
 ) -> Tensor:
-    """Random ordered lists in which the share of exposed items varies from list to list, from none to all."""
-    b, _ = observed_BN.shape
-    lean_BG1 = torch.rand(b, count, 1, generator=rng, device=rng.device) * 8 - 2
+    """Random ordered lists in which the share of exposed items varies from list to list, as far as ``lean`` says."""
+    (b, _), count, (low, high) = observed_BN.shape, config.counterfactual, config.lean
+    lean_BG1 = low + (high - low) * torch.rand(b, count, 1, generator=rng, device=rng.device)
     return _top(observed_BN[:, None] * lean_BG1, known_BN, count, length, rng)
 
 
