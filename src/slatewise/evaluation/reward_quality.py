@@ -27,9 +27,10 @@ Value = Callable[[ListBatch, Tensor], Tensor]
 
 
 class RewardQuality(Frozen):
-    """One model's figures; None where no truth is known.
+    """One model's figures; None where neither truth nor labels are known.
 
-    ``random`` and ``near`` are mean correlations within a request (Pearson, Spearman) between predicted and
+    ``r_auc``, ``rmse`` and ``pcoc`` are of the logged lists; ``label_…`` of random lists, where every candidate's label is
+    known and feedback knows no order: a model is calibrated on the kind of lists that it has learnt from. ``random`` and ``near`` are mean correlations within a request (Pearson, Spearman) between predicted and
     true values over random lists and over lists one or two moves from the optimum. ``own_best`` is predicted
     over true value of the best of the random lists by the model's own opinion. ``calibration`` is the curve on
     logged lists.
@@ -38,6 +39,9 @@ class RewardQuality(Frozen):
     r_auc: float
     rmse: float
     pcoc: float
+    label_r_auc: float | None = None
+    label_rmse: float | None = None
+    label_pcoc: float | None = None
     random_pearson: float | None = None
     random_spearman: float | None = None
     near_pearson: float | None = None
@@ -60,10 +64,18 @@ def reward_quality(
     Args:
         value: (batch, lists_BGL) to predicted values (B, G), in units of the data's target.
         requests: requests used for the fit to logs; the first 200 of them for agreement with the truth.
-        lists: lists a request for agreement.
+        lists: lists a request for agreement, and a tenth of that for labels.
     """
     p, y = _logged(value, data, split, requests)
-    known = {} if data.manifest.truth is None else _agreement(value, data, split, lists, seed)
+    known: dict[str, Any] = {} if data.manifest.truth is None else _agreement(value, data, split, lists, seed)
+    schema = data.schema
+    if data.manifest.unexposed_is_negative or schema.exposed >= schema.candidates > schema.length:
+        found, true = _labelled(value, data, split, requests, max(1, lists // 10), seed)
+        known |= {
+            "label_r_auc": r_auc(found, true),
+            "label_rmse": rmse(found, true),
+            "label_pcoc": pcoc(found, true),
+        }
     return RewardQuality(
         r_auc=r_auc(p, y), rmse=rmse(p, y), pcoc=pcoc(p, y), calibration=tuple(calibration(p, y)), **known
     )
@@ -81,6 +93,22 @@ def _logged(
             part = batch.take(size_B == size)
             predicted.append(value(part, part.exposed_BE[:, None, :size])[:, 0].double().cpu().numpy())
             observed.append(part.gain_BE(weights)[:, :size].sum(1).double().numpy())
+    return np.concatenate(predicted), np.concatenate(observed)
+
+
+def _labelled(
+    value: Value, data: PreparedData, split: str, requests: int, lists: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted value and labels' sum of random lists, of requests with candidates enough to fill one."""
+    opened, weights = data.split(split).head(requests), data.manifest.target_weights()
+    rng, length = torch_rng(seed, "reward-quality", "labels"), data.schema.length
+    predicted, observed = [], []
+    for batch in opened.batches(256):
+        part = batch.take(batch.mask_BN.sum(1) >= length)
+        lists_BGL = _random_lists(part, lists, length, rng)
+        label_BGN = part.label_BN(weights).double()[:, None].expand(-1, lists, -1)
+        predicted.append(value(part, lists_BGL).double().cpu().numpy().ravel())
+        observed.append(label_BGN.gather(2, lists_BGL).sum(2).numpy().ravel())
     return np.concatenate(predicted), np.concatenate(observed)
 
 

@@ -73,12 +73,22 @@ def test_a_logged_list_is_valued_as_long_as_it_was(tmp_path) -> None:
 
     def label_sum(batch, lists_BGL):
         lengths.append(lists_BGL.shape[2])
-        return batch.label_BN([1.0])[:, None].gather(2, lists_BGL).sum(2)
+        label_BGN = batch.label_BN([1.0])[:, None].expand(-1, lists_BGL.shape[1], -1)
+        return label_BGN.gather(2, lists_BGL).sum(2)
 
     found = reward_quality(label_sum, data, requests=40)
     assert sorted(set(lengths)) == [2, 3, 4]
     assert (found.rmse, found.pcoc, found.r_auc) == (0.0, 1.0, 1.0)
+    assert (found.label_rmse, found.label_pcoc, found.label_r_auc) == (0.0, 1.0, 1.0)
     assert sum(part.lists for part in found.calibration) == 40
     assert all(part.predicted == part.observed for part in found.calibration)
     doubled = reward_quality(lambda batch, lists: 2 * label_sum(batch, lists), data, requests=40)
     assert doubled.pcoc == pytest.approx(2.0)
+    assert doubled.label_pcoc == pytest.approx(2.0)
+
+
+def test_random_lists_have_labels_only_where_those_of_all_candidates_are_known(tmp_path) -> None:
+    data = make_data(tmp_path, unexposed_is_negative=False)
+    found = reward_quality(lambda batch, lists: lists.sum(2).float(), data, requests=40)
+    assert found.label_pcoc is None
+    assert found.label_r_auc is None
