@@ -109,7 +109,13 @@ def _bad_line(raw: bytes) -> str:
             if line.strip():
                 decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return f", line {number}: {_short(error)}; every line must be one JSON object."
+            number_words = (
+                b"NaN" in line or b"Infinity" in line
+            )  # what Python's json writes, though JSON has no such words
+            hint = (
+                " JSON has no NaN or Infinity: write a number, or leave the row out." if number_words else ""
+            )
+            return f", line {number}: {_short(error)}; every line must be one JSON object.{hint}"
     return ""
 
 
