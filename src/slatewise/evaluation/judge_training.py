@@ -11,6 +11,7 @@ from torch import Tensor
 
 from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
+from slatewise.data.drawn_lists import independent_lists
 from slatewise.data.prepared import JUDGES, PreparedData, Split
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -113,15 +114,19 @@ def judge_loss(
     """Binary cross-entropy a place, on ``orders`` random lists of the items whose feedback is known.
 
     Where the protocol labels unexposed candidates, they are among them; without them a judge would value lists that
-    it never saw the like of (measured on MovieLens: predicted over true value 1.7 instead of 0.95). A judge that
+    it never saw the like of (measured on MovieLens: predicted over true value 1.7 instead of 0.95). The lists teach no
+    dependence between labels, which have none (:func:`slatewise.data.drawn_lists.independent_lists`). A judge that
     does not see order learns from all these items at once.
     """
-    known_BN = batch.mask_BN if manifest.unexposed_is_negative else batch.observed_BN()
-    count, width = (1, known_BN.shape[1]) if judge.order_free else (orders, manifest.schema.length)
-    key_BGN = torch.rand(known_BN.shape[0], count, known_BN.shape[1], generator=rng, device=rng.device)
-    lists_BGL = key_BGN.masked_fill(~known_BN[:, None], -1.0).argsort(dim=2, descending=True)[..., :width]
+    shown_BN = batch.observed_BN()
+    known_BN = batch.mask_BN if manifest.unexposed_is_negative else shown_BN
+    if judge.order_free:
+        lists_BGL = known_BN.long().argsort(dim=1, descending=True, stable=True)[:, None]
+    else:
+        lists_BGL = independent_lists(shown_BN, known_BN, orders, manifest.schema.length, rng)
     label_BN = batch.label_BN(manifest.target_weights())
-    label_BGL = label_BN[:, None].expand(-1, count, -1).gather(2, lists_BGL)
+    label_BGL = label_BN[:, None].expand(-1, lists_BGL.shape[1], -1).gather(2, lists_BGL)
     logit_BGL = judge.place_logits(judge.item_states(batch), lists_BGL)
     loss_BGL = F.binary_cross_entropy_with_logits(logit_BGL, label_BGL, reduction="none")
-    return loss_BGL[list_mask(known_BN, width)[:, None].expand_as(loss_BGL)].mean()
+    real_BL = list_mask(known_BN, lists_BGL.shape[2])
+    return loss_BGL[real_BL[:, None].expand_as(loss_BGL)].mean()

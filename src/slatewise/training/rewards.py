@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from slatewise import config as configs
 from slatewise.config import Frozen, build
 from slatewise.data.batch import ListBatch
+from slatewise.data.drawn_lists import independent_lists
 from slatewise.data.prepared import PreparedData
 from slatewise.decoding._loop import gumbel, top_lists
 from slatewise.errors import ConfigError, RunError
@@ -36,9 +37,10 @@ class RewardConfig(Frozen):
     a kind it has never seen, and choosing by it picks its errors (the winner's curse). Everywhere else feedback is
     real and belongs to the list in its order: the first two are off then, and ``orders`` is refused.
 
-    ``lean``: the range from which each counterfactual list's preference for shown items is drawn, in nats. (0, 0) draws
-    uniformly: then the model is calibrated on random lists, where a preference teaches it more of good lists, and that
-    they are commoner than they are. ``logged = false`` leaves the logged list itself out, for the same reason.
+    ``composition`` says how many of a counterfactual list's items were shown: in ``mixed`` lists their share varies from
+    list to list, from none to all, which shows the model more of the good lists; in ``independent`` ones each place is
+    shown or not by itself, which leaves it calibrated on random lists and teaches it no dependence between labels that
+    have none. ``logged = false`` leaves the logged list out, for the same reason.
     """
 
     name: str = "listwise"
@@ -49,7 +51,7 @@ class RewardConfig(Frozen):
     own: int = 1
     orders: int = 0
     order_free: bool = False
-    lean: tuple[float, float] = (-2.0, 6.0)
+    composition: Literal["mixed", "independent"] = "mixed"
     logged: bool = True
 
 
@@ -169,7 +171,8 @@ def _drawn_lists(
     length, observed_BN, lists = data.schema.length, batch.observed_BN(), []
     known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else observed_BN
     if config.counterfactual:
-        lists.append(_mixed_lists(observed_BN, known_BN, config, length, rng))
+        draw = _mixed_lists if config.composition == "mixed" else independent_lists
+        lists.append(draw(observed_BN, known_BN, config.counterfactual, length, rng))
     if config.own:
         with torch.no_grad():
             score_BN = model.extension_value(memory, batch.exposed_BE[:, None, :0])[:, 0]
@@ -186,11 +189,11 @@ def _drawn_lists(
 
 
 def _mixed_lists(
-    observed_BN: Tensor, known_BN: Tensor, config: RewardConfig, length: int, rng: torch.Generator
+    observed_BN: Tensor, known_BN: Tensor, count: int, length: int, rng: torch.Generator
 ) -> Tensor:
-    """Random ordered lists in which the share of exposed items varies from list to list, as far as ``lean`` says."""
-    (b, _), count, (low, high) = observed_BN.shape, config.counterfactual, config.lean
-    lean_BG1 = low + (high - low) * torch.rand(b, count, 1, generator=rng, device=rng.device)
+    """Random ordered lists in which the share of exposed items varies from list to list, from none to all."""
+    b, _ = observed_BN.shape
+    lean_BG1 = torch.rand(b, count, 1, generator=rng, device=rng.device) * 8 - 2
     return _top(observed_BN[:, None] * lean_BG1, known_BN, count, length, rng)
 
 

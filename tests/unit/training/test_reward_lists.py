@@ -87,16 +87,16 @@ def test_drawn_lists_are_no_longer_than_what_was_shown(tmp_path) -> None:
     assert torch.equal(feedback_BGLK[..., 0], wanted)
 
 
-def test_lists_that_do_not_lean_are_uniformly_random_and_the_logged_one_can_stay_out(tmp_path) -> None:
-    """Four of ten candidates were shown: 40 % of a uniformly random list."""
+def test_independent_lists_are_as_random_lists_in_the_mean_and_the_logged_one_can_stay_out(tmp_path) -> None:
+    """Four of ten candidates were shown."""
     data = make_data(tmp_path)
-    config = RewardConfig(counterfactual=200, own=0, lean=(0.0, 0.0), logged=False)
+    config = RewardConfig(counterfactual=200, own=0, composition="independent", logged=False)
     batch, lists_BGL, _, _ = recorded(data, config)
     assert lists_BGL.shape[1] == 200
     shown_BGL = (lists_BGL[..., None] == batch.exposed_BE[:, None, None]).any(-1)
     assert float(shown_BGL.float().mean()) == pytest.approx(0.4, abs=0.02)
-    leaning = recorded(data, RewardConfig(counterfactual=200, own=0, logged=False))[1]
-    assert float((leaning[..., None] == batch.exposed_BE[:, None, None]).any(-1).float().mean()) > 0.5
+    mixed = recorded(data, RewardConfig(counterfactual=200, own=0, logged=False))[1]
+    assert float((mixed[..., None] == batch.exposed_BE[:, None, None]).any(-1).float().mean()) > 0.5
 
 
 def test_a_reward_needs_a_list_to_learn_from(tmp_path) -> None:
