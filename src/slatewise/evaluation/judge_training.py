@@ -15,7 +15,7 @@ from slatewise.data.drawn_lists import independent_lists
 from slatewise.data.prepared import JUDGES, PreparedData, Split
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
-from slatewise.evaluation.judges import TrainedJudge
+from slatewise.evaluation.judges import Judge, Mean, TrainedJudge
 from slatewise.modules.gather import list_mask
 from slatewise.names import plugin
 from slatewise.rng import child_seed, torch_rng
@@ -32,6 +32,7 @@ class JudgeConfig(Frozen):
         kind: ``gru``, ``pointwise`` or ``self`` (the reward of the row ``row``, which is not trained here).
         users: ``same``: it learns from the rankers' training requests; ``disjoint``: from the split of the judges.
         orders: random lists a request and step that it learns from, negatives among them, in random order.
+        members: so many judges that differ in their seed are trained, and averaged.
         lists: random lists that a list is compared with; an order-free judge is given every set instead.
         exact: requests for which an order-aware judge's regret and rank among all lists are found.
         seed: of training and of the random lists; rankers' seeds are graded by one and the same judge.
@@ -43,6 +44,7 @@ class JudgeConfig(Frozen):
     options: dict[str, Any] = {}
     train: TrainConfig = TrainConfig(epochs=4, learning_rate=2e-3, keep="last")
     orders: int = 4
+    members: int = 1
     lists: int = 10_000
     exact: int = 200
     seed: int = 0
@@ -59,29 +61,35 @@ class JudgeConfig(Frozen):
             )
         if self.kind != SELF:
             build(plugin("evaluation.judges", self.kind).Config, self.options, where=f"judge '{name}'")
-        for field, least in (("orders", 1), ("lists", 100), ("exact", 0)):
+        for field, least in (("orders", 1), ("members", 1), ("lists", 100), ("exact", 0)):
             if getattr(self, field) < least:
                 raise ConfigError(
                     f"judge '{name}': {field} is {getattr(self, field)}, but must be at least {least}."
                 )
 
 
-def fit_judge(config: JudgeConfig, data: PreparedData, run: Run) -> TrainedJudge:
+def fit_judge(config: JudgeConfig, data: PreparedData, run: Run) -> Judge:
     """Train (or load) a judge as a stage of ``run``; it learns from training requests only, for all its epochs.
 
     Raises:
         ConfigError: unknown kind or option, or a target that is not one kind of yes-or-no feedback.
         DataError: disjoint users are asked of data that has no split for judges.
     """
+    members = [_member(config, data, run, member) for member in range(config.members)]
+    return members[0] if len(members) == 1 else Mean(members)
+
+
+def _member(config: JudgeConfig, data: PreparedData, run: Run, member: int) -> TrainedJudge:
     split = data.split("train" if config.users == "same" else JUDGES)
     _check_target(data)
     module = plugin("evaluation.judges", config.kind)
     options = build(module.Config, config.options, where=f"judge '{config.kind}'")
-    torch.manual_seed(child_seed(config.seed, "init", "judge", config.kind, config.users))
+    seed = child_seed(config.seed, "member", member) if member else config.seed
+    torch.manual_seed(child_seed(seed, "init", "judge", config.kind, config.users))
     judge: TrainedJudge = module.build(options, data.manifest)
     judge.features.count(split)  # type: ignore[operator, union-attr]
     key = (config.kind, options, config.users, config.train, config.orders, data.manifest.fingerprint)
-    replace(run, seed=config.seed).trained(
+    replace(run, seed=seed).trained(
         f"judge-{config.kind}-{config.users}",
         (*key, data.manifest.target),
         judge,

@@ -17,7 +17,7 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import JUDGES, PreparedData, load_data, write_table
 from slatewise.errors import ConfigError, DataError
 from slatewise.evaluation.judge_training import JudgeConfig, fit_judge, judge_loss
-from slatewise.evaluation.judges import TrainedJudge, gru, pointwise
+from slatewise.evaluation.judges import Mean, TrainedJudge, gru, pointwise
 from slatewise.evaluation.judges._shared import all_lists, all_sets, random_lists
 from slatewise.names import available, plugin
 from slatewise.training.loop import TrainConfig
@@ -175,6 +175,23 @@ def test_a_judge_learns_and_is_trained_once(kind: str, data: PreparedData, tmp_p
     assert close(again.value_of(again.encode(batch), torch.arange(10).expand(40, -1)[..., None]), alone_BN)
     fit_judge(config(kind, 0.1, seed=1), data, run(tmp_path))
     assert len(list((tmp_path / "stages").iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_members_are_averaged(kind: str, data: PreparedData, tmp_path: Path) -> None:
+    two = fit_judge(config(kind, 0.1, members=2), data, run(tmp_path))
+    assert isinstance(two, Mean)
+    batch, lists = data.split("test").batch(slice(0, 8)), torch.rand(8, 5, 10).argsort(2)[..., :4]
+    first = fit_judge(config(kind, 0.1), data, run(tmp_path))  # its first member, trained already
+    assert len(list((tmp_path / "stages").iterdir())) == 2
+    values = [member.value_of(member.encode(batch), lists) for member in two.members]
+    assert close(values[0], first.value_of(first.encode(batch), lists))
+    assert not close(values[0], values[1])
+    assert close(two.value_of(two.encode(batch), lists), (values[0] + values[1]) / 2)
+    shared = random_lists(10, 4, 20, 0)
+    whole = shared.lists_GL.expand(8, -1, -1)
+    assert close(two.value_of_shared(two.encode(batch), 8, shared), two.value_of(two.encode(batch), whole))
+    assert two.order_free == first.order_free
 
 
 def test_who_a_judge_learns_from(data: PreparedData, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ The kind ``self`` is no file: it is the reward that a row of the table learnt fr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -113,3 +114,25 @@ class TrainedJudge(nn.Module, Judge):
     def value_of(self, memory: Tensor, lists_BGL: Tensor) -> Tensor:
         """Expected number of positives (B, G)."""
         return self.place_logits(memory, lists_BGL.to(memory.device)).sigmoid().sum(2)
+
+
+class Mean(Judge):
+    """Trained judges that differ in their seed, averaged: what one believes by chance counts less."""
+
+    def __init__(self, members: Sequence[TrainedJudge]) -> None:
+        self.members = members
+        self.order_free, self.device = members[0].order_free, members[0].device
+
+    def encode(self, batch: ListBatch) -> list[Any]:
+        """Each member's memory."""
+        return [member.encode(batch) for member in self.members]
+
+    def value_of(self, memory: list[Any], lists_BGL: Tensor) -> Tensor:
+        """The members' mean (B, G)."""
+        values = [m.value_of(part, lists_BGL) for m, part in zip(self.members, memory, strict=True)]
+        return torch.stack(values).mean(0)
+
+    def value_of_shared(self, memory: list[Any], size: int, shared: SharedLists) -> Tensor:
+        """The members' mean (B, G)."""
+        values = [m.value_of_shared(part, size, shared) for m, part in zip(self.members, memory, strict=True)]
+        return torch.stack(values).mean(0)
