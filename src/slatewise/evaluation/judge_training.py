@@ -87,7 +87,7 @@ def _member(config: JudgeConfig, data: PreparedData, run: Run, member: int) -> T
     seed = child_seed(config.seed, "member", member) if member else config.seed
     torch.manual_seed(child_seed(seed, "init", "judge", config.kind, config.users))
     judge: TrainedJudge = module.build(options, data.manifest)
-    judge.features.count(split)  # type: ignore[operator, union-attr]
+    judge.features.learn_items(split)  # type: ignore[operator, union-attr]
     key = (config.kind, options, config.users, config.train, config.orders, data.manifest.fingerprint)
     replace(run, seed=seed).trained(
         f"judge-{config.kind}-{config.users}",

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import Split
 from slatewise.data.schema import Schema
+
+START = 0.05  # standard deviation of what is not yet learnt
+VECTOR = 64  # width of the items' start vectors
 
 
 class JudgeFeatures(nn.Module):
@@ -25,6 +30,10 @@ class JudgeFeatures(nn.Module):
         self.columns = [i for i, name in enumerate(schema.item_numeric) if name != "log_popularity"]
         self.register_buffer("log_count_I", torch.zeros(schema.items))
         self.item = nn.Embedding(schema.items, width)
+        self.vector, self.vector_map = (
+            nn.Embedding(schema.items, VECTOR),
+            nn.Linear(VECTOR, width, bias=False),
+        )
         self.item_categories = nn.ModuleList(nn.Embedding(size, width) for size in schema.item_categories)
         self.item_numeric = nn.Linear(len(self.columns) + 1, width)
         self.user_categories = nn.ModuleList(nn.Embedding(size, width) for size in schema.user_categories)
@@ -42,17 +51,34 @@ class JudgeFeatures(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.05)
+                nn.init.normal_(module.weight, std=START)
 
-    def count(self, split: Split) -> None:
-        """Count how often each item was shown in the lists that this judge learns from."""
-        names = ("candidates", "exposed", "num_exposed")
-        item_RN, place_RE, real_R = (np.asarray(split.columns[name], np.int64) for name in names)
+    def learn_items(self, split: Split) -> None:
+        """What the lists that this judge learns from say of items alone: how often each was shown, and start vectors.
+
+        The vectors are the leading singular ones of who was shown what, degree-normalised: items that came to the same
+        users start close together, so that a history says something of a candidate from the first step on.
+        """
+        names = ("user", "candidates", "exposed", "num_exposed")
+        user_R, item_RN, place_RE, real_R = (np.asarray(split.columns[name], np.int64) for name in names)
         shown_RE = np.take_along_axis(item_RN, place_RE, axis=1)
         real_RE = np.arange(shown_RE.shape[1]) < real_R[:, None]
-        count_I = np.bincount(shown_RE[real_RE], minlength=len(self.log_count_I))
+        user_M, item_M = np.broadcast_to(user_R[:, None], shown_RE.shape)[real_RE], shown_RE[real_RE]
+        items = len(self.item.weight)
+        count_I = np.bincount(item_M, minlength=items)
         log_count_I = torch.from_numpy(np.log1p(count_I).astype(np.float32))
         self.log_count_I.copy_((log_count_I - log_count_I.mean()) / log_count_I.std().clamp_min(1e-6))
+        seen_UI = sparse.csr_matrix((np.ones(len(item_M)), (user_M, item_M)), (user_R.max() + 1, items))
+        if min(seen_UI.shape) <= VECTOR:
+            return  # fewer users or items than directions: the random start is as good
+        scale_U, scale_I = (
+            sparse.diags(1 / np.sqrt(np.maximum(np.asarray(seen_UI.sum(axis)).ravel(), 1))) for axis in (1, 0)
+        )
+        start = np.random.default_rng(0).standard_normal(min(seen_UI.shape))
+        _, strength_D, vector_DI = svds(scale_U @ seen_UI @ scale_I, k=VECTOR, v0=start)
+        vector_ID = torch.from_numpy((vector_DI.T * strength_D).astype(np.float32).copy())
+        with torch.no_grad():
+            self.vector.weight.copy_(vector_ID / vector_ID.std().clamp_min(1e-12))
 
     def forward(self, batch: ListBatch) -> Tensor:
         """The batch to (B, N, D)."""
@@ -78,8 +104,12 @@ class JudgeFeatures(nn.Module):
 
     def _items(self, index: Tensor, categories: Tensor, numeric: Tensor) -> Tensor:
         known = index * (index < self.item.num_embeddings)
-        out = self.item(known) + self.item_numeric(
-            torch.cat([numeric[..., self.columns], self.log_count_I[known][..., None]], -1)
+        out = (
+            self.item(known)
+            + self.vector_map(self.vector(known))
+            + self.item_numeric(
+                torch.cat([numeric[..., self.columns], self.log_count_I[known][..., None]], -1)
+            )
         )
         for place, table in enumerate(self.item_categories):
             out = out + table(categories[..., place])
