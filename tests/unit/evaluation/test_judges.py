@@ -228,7 +228,7 @@ def test_items_that_came_to_the_same_users_start_close_together(data: PreparedDa
         "num_exposed": np.full(600, 10),
     }
     judge.features.learn_items(SimpleNamespace(columns=columns))  # type: ignore[arg-type]
-    vector = torch.nn.functional.normalize(judge.features.vector.weight[1:], dim=1)
+    vector = torch.nn.functional.normalize(judge.features.vector.weight[1:].detach(), dim=1)
     like = vector @ vector.T
     same = (torch.arange(200)[:, None] - torch.arange(200)) % 2 == 0
     assert float(like[same].mean()) > float(like[~same].mean()) + 0.05
