@@ -43,7 +43,8 @@ def untrained(kind: str, data: PreparedData) -> TrainedJudge:
     judge: TrainedJudge = module.build(module.Config(width=8), data.manifest)
     for weight in judge.parameters():
         torch.nn.init.normal_(weight, std=0.5)
-    torch.nn.init.normal_(judge.features.vector.weight, std=0.05)  # 64 wide: at 0.5 every logit would be far out
+    # 64 wide: at 0.5 every logit would be far out
+    torch.nn.init.normal_(judge.features.vector.weight, std=0.05)
     return judge.eval()
 
 
