@@ -133,7 +133,9 @@ def mine(
     config = build(MiningConfig, settings, where="mining")
     reward, described, data = open_reward(Path(run), data)
     miner = Miner(reward, architecture(described), config, data)
-    return mine_store(Path(out), miner, requests=requests, shard=shard or SHARD, quiet=quiet)
+    return mine_store(
+        Path(out), miner, requests=requests, shard=SHARD if shard is None else shard, quiet=quiet
+    )
 
 
 def open_reward(run: Path, data: PreparedData) -> tuple[RewardModel, RewardConfig, PreparedData]:

@@ -69,6 +69,10 @@ class ListBatch:
         seen_BN = torch.zeros(self.candidates_BN.shape, device=self.candidates_BN.device)
         return seen_BN.scatter_add(1, self.exposed_BE, self.exposed_mask_BE.float()) > 0
 
+    def known_BN(self, unexposed_is_negative: bool) -> Tensor:
+        """Candidates whose label is known: those with feedback, or all of them where the protocol labels the others 0."""
+        return self.mask_BN if unexposed_is_negative else self.observed_BN()
+
     def to(self, device: torch.device | str) -> ListBatch:
         """The batch on ``device``."""
         return ListBatch(

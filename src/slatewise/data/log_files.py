@@ -109,13 +109,10 @@ def _bad_line(raw: bytes) -> str:
             if line.strip():
                 decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            number_words = (
-                b"NaN" in line or b"Infinity" in line
-            )  # what Python's json writes, though JSON has no such words
-            hint = (
-                " JSON has no NaN or Infinity: write a number, or leave the row out." if number_words else ""
-            )
-            return f", line {number}: {_short(error)}; every line must be one JSON object.{hint}"
+            sentence = f", line {number}: {_short(error)}; every line must be one JSON object."
+            if b"NaN" in line or b"Infinity" in line:  # which Python's json writes
+                sentence += " JSON has no NaN or Infinity: write a number, or leave the row out."
+            return sentence
     return ""
 
 

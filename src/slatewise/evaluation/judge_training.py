@@ -87,7 +87,6 @@ def _member(config: JudgeConfig, data: PreparedData, run: Run, member: int) -> T
     seed = child_seed(config.seed, "member", member) if member else config.seed
     torch.manual_seed(child_seed(seed, "init", "judge", config.kind, config.users))
     judge: TrainedJudge = module.build(options, data.manifest)
-    judge.features.learn_items(split)  # type: ignore[operator, union-attr]
     key = (config.kind, options, config.users, config.train, config.orders, data.manifest.fingerprint)
     replace(run, seed=seed).trained(
         f"judge-{config.kind}-{config.users}",
@@ -109,6 +108,8 @@ def _check_target(data: PreparedData) -> None:
 
 
 def _fit(judge: TrainedJudge, config: JudgeConfig, data: PreparedData, split: Split, stage: Run) -> None:
+    judge.features.learn_items(split)  # type: ignore[operator, union-attr]
+
     def step_loss(batch: ListBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
         rng = torch_rng(stage.seed, "judge-lists", step, device=stage.device)
         return judge_loss(judge, batch, data.manifest, config.orders, rng), {}
@@ -126,12 +127,11 @@ def judge_loss(
     dependence between labels, which have none (:func:`slatewise.data.drawn_lists.independent_lists`). A judge that
     does not see order learns from all these items at once.
     """
-    shown_BN = batch.observed_BN()
-    known_BN = batch.mask_BN if manifest.unexposed_is_negative else shown_BN
+    known_BN = batch.known_BN(manifest.unexposed_is_negative)
     if judge.order_free:
         lists_BGL = known_BN.long().argsort(dim=1, descending=True, stable=True)[:, None]
     else:
-        lists_BGL = independent_lists(shown_BN, known_BN, orders, manifest.schema.length, rng)
+        lists_BGL = independent_lists(batch.observed_BN(), known_BN, orders, manifest.schema.length, rng)
     label_BN = batch.label_BN(manifest.target_weights())
     label_BGL = label_BN[:, None].expand(-1, lists_BGL.shape[1], -1).gather(2, lists_BGL)
     logit_BGL = judge.place_logits(judge.item_states(batch), lists_BGL)

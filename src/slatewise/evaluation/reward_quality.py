@@ -30,10 +30,10 @@ class RewardQuality(Frozen):
     """One model's figures; None where neither truth nor labels are known.
 
     ``r_auc``, ``rmse`` and ``pcoc`` are of the logged lists; ``label_…`` of random lists, where every candidate's label is
-    known and feedback knows no order: a model is calibrated on the kind of lists that it has learnt from. ``random`` and ``near`` are mean correlations within a request (Pearson, Spearman) between predicted and
-    true values over random lists and over lists one or two moves from the optimum. ``own_best`` is predicted
-    over true value of the best of the random lists by the model's own opinion. ``calibration`` is the curve on
-    logged lists.
+    known and feedback knows no order: a model is calibrated on the kind of lists that it has learnt from. ``random`` and
+    ``near`` are mean correlations within a request (Pearson, Spearman) between predicted and true values over random lists
+    and over lists one or two moves from the optimum. ``own_best`` is predicted over true value of the best of the random
+    lists by the model's own opinion. ``calibration`` is the curve on logged lists.
     """
 
     r_auc: float
@@ -70,12 +70,7 @@ def reward_quality(
     known: dict[str, Any] = {} if data.manifest.truth is None else _agreement(value, data, split, lists, seed)
     schema = data.schema
     if data.manifest.unexposed_is_negative or schema.exposed >= schema.candidates > schema.length:
-        found, true = _labelled(value, data, split, requests, max(1, lists // 10), seed)
-        known |= {
-            "label_r_auc": r_auc(found, true),
-            "label_rmse": rmse(found, true),
-            "label_pcoc": pcoc(found, true),
-        }
+        known |= _labelled(value, data, split, requests, max(1, lists // 10), seed)
     return RewardQuality(
         r_auc=r_auc(p, y), rmse=rmse(p, y), pcoc=pcoc(p, y), calibration=tuple(calibration(p, y)), **known
     )
@@ -98,18 +93,23 @@ def _logged(
 
 def _labelled(
     value: Value, data: PreparedData, split: str, requests: int, lists: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predicted value and labels' sum of random lists, of requests with candidates enough to fill one."""
+) -> dict[str, float]:
+    """Fit to the labels of random lists, of requests with candidates enough to fill one; nothing where there are none."""
     opened, weights = data.split(split).head(requests), data.manifest.target_weights()
     rng, length = torch_rng(seed, "reward-quality", "labels"), data.schema.length
     predicted, observed = [], []
     for batch in opened.batches(256):
         part = batch.take(batch.mask_BN.sum(1) >= length)
+        if not part.size:
+            continue
         lists_BGL = _random_lists(part, lists, length, rng)
         label_BGN = part.label_BN(weights).double()[:, None].expand(-1, lists, -1)
         predicted.append(value(part, lists_BGL).double().cpu().numpy().ravel())
         observed.append(label_BGN.gather(2, lists_BGL).sum(2).numpy().ravel())
-    return np.concatenate(predicted), np.concatenate(observed)
+    if not predicted:
+        return {}
+    p, y = np.concatenate(predicted), np.concatenate(observed)
+    return {"label_r_auc": r_auc(p, y), "label_rmse": rmse(p, y), "label_pcoc": pcoc(p, y)}
 
 
 def _agreement(value: Value, data: PreparedData, split: str, lists: int, seed: int) -> dict[str, Any]:

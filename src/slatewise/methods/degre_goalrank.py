@@ -1,7 +1,7 @@
 """Two supervisions of one generator: DeGRe's dense labels (Eq. 13) and GoalRank's group-relative term (Eq. 5), summed.
 
-Both losses are nats of a whole list, so their weights compare. Not from a paper; ``recipes/degre/store-quick.toml`` sets
-the sum beside its parts.
+Both losses are nats of a whole list, so their weights compare. Not from a paper; ``recipes/degre/store-further.toml``
+sets the sum beside its parts.
 """
 
 from __future__ import annotations

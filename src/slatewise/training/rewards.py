@@ -169,7 +169,7 @@ def _drawn_lists(
 ) -> list[Tensor]:
     """Lists (B, G, L) of items with known feedback, of each kind that the config asks for."""
     length, observed_BN, lists = data.schema.length, batch.observed_BN(), []
-    known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else observed_BN
+    known_BN = batch.known_BN(data.manifest.unexposed_is_negative)
     if config.counterfactual:
         draw = _mixed_lists if config.composition == "mixed" else independent_lists
         lists.append(draw(observed_BN, known_BN, config.counterfactual, length, rng))

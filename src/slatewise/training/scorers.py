@@ -56,6 +56,6 @@ def scorer_loss(model: Scorer, batch: ListBatch, loss: str, data: PreparedData) 
     """The scorer's loss on a batch."""
     score_BN = model.score_candidates(batch)
     label_BN = batch.label_BN(data.manifest.target_weights())
-    known_BN = batch.mask_BN if data.manifest.unexposed_is_negative else batch.observed_BN()
+    known_BN = batch.known_BN(data.manifest.unexposed_is_negative)
     kind = softmax_cross_entropy if loss == "softmax" else pointwise
     return kind.loss(score_BN, label_BN, known_BN)
