@@ -29,7 +29,7 @@ class JudgeConfig(Frozen):
     """A judge and how it grades.
 
     Attributes:
-        kind: ``gru``, ``pointwise`` or ``self`` (the reward of the row ``row``, which is not trained here).
+        kind: ``gru``, ``sets``, ``pointwise`` or ``self`` (the reward of the row ``row``, which is not trained here).
         users: ``same``: it learns from the rankers' training requests; ``disjoint``: from the split of the judges.
         orders: random lists a request and step that it learns from, negatives among them, in random order.
         members: so many judges that differ in their seed are trained, and averaged.
@@ -125,10 +125,10 @@ def judge_loss(
     Where the protocol labels unexposed candidates, they are among them; without them a judge would value lists that
     it never saw the like of (measured on MovieLens: predicted over true value 1.7 instead of 0.95). The lists teach no
     dependence between labels, which have none (:func:`slatewise.data.drawn_lists.independent_lists`). A judge that
-    does not see order learns from all these items at once.
+    looks at one item at a time learns from all these items at once.
     """
     known_BN = batch.known_BN(manifest.unexposed_is_negative)
-    if judge.order_free:
+    if judge.alone:
         lists_BGL = known_BN.long().argsort(dim=1, descending=True, stable=True)[:, None]
     else:
         lists_BGL = independent_lists(batch.observed_BN(), known_BN, orders, manifest.schema.length, rng)

@@ -42,8 +42,8 @@ def untrained(kind: str, data: PreparedData) -> TrainedJudge:
     module = plugin("evaluation.judges", kind)
     judge: TrainedJudge = module.build(module.Config(width=8), data.manifest)
     for weight in judge.parameters():
-        torch.nn.init.normal_(weight, std=0.5)
-    # 64 wide: at 0.5 every logit would be far out
+        torch.nn.init.normal_(weight, std=0.3 if kind == "sets" else 0.5)
+    # 64 wide, or deeper: at 0.5 every logit would be far out
     torch.nn.init.normal_(judge.features.vector.weight, std=0.05)
     return judge.eval()
 
@@ -57,8 +57,8 @@ def run(path: Path) -> Run:
     return Run(path / "run", 7, path / "stages", quiet=True, device="cpu")
 
 
-def test_there_are_two_kinds() -> None:
-    assert KINDS == ["gru", "pointwise"]
+def test_there_are_three_kinds() -> None:
+    assert KINDS == ["gru", "pointwise", "sets"]
 
 
 def test_trees_hold_the_lists() -> None:
@@ -112,11 +112,20 @@ def test_shared_lists_are_worth_what_they_are_worth_alone(kind: str, data: Prepa
 
 def test_order_counts_for_the_recurrent_judge_alone(data: PreparedData) -> None:
     batch, orders = make_batch(3), torch.tensor(list(permutations([1, 4, 7, 9])))
-    for kind, moved in (("gru", True), ("pointwise", False)):
+    for kind, moved in (("gru", True), ("sets", False), ("pointwise", False)):
         judge = untrained(kind, data)
         value_BG = judge.value_of(judge.encode(batch), orders.expand(3, -1, -1))
         assert bool((value_BG.std(1) > 1e-3).all()) == moved
         assert judge.order_free != moved
+
+
+def test_neighbours_count_for_the_judges_of_lists_alone(data: PreparedData) -> None:
+    batch, beside = make_batch(3), torch.tensor([[1, 4, 7], [1, 4, 8], [1, 2, 8]])
+    for kind, moved in (("gru", True), ("sets", True), ("pointwise", False)):
+        judge = untrained(kind, data)
+        first_BG = judge.place_logits(judge.encode(batch), beside.expand(3, -1, -1))[..., 0]
+        assert bool((first_BG.std(1) > 1e-5).any()) == moved
+        assert judge.alone != moved
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,16 +154,14 @@ class Knowing(TrainedJudge):
         return memory[:, None].expand(-1, lists_BGL.shape[1], -1).gather(2, lists_BGL)
 
 
-@pytest.mark.parametrize("order_free", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("negatives", [True, False])
-def test_the_loss_pairs_each_place_with_its_items_label(
-    order_free: bool, negatives: bool, tmp_path: Path
-) -> None:
+def test_the_loss_pairs_each_place_with_its_items_label(alone: bool, negatives: bool, tmp_path: Path) -> None:
     """Nothing for a judge that knows, 20 a place for one that believes the opposite, also in short requests."""
     data = make_data(tmp_path / "d", rows={"train": 64}, fewest=2, unexposed_is_negative=negatives)
     batch, rng = data.split("train").batch(slice(0, 64)), torch.Generator()
     judge = Knowing(data.manifest.target_weights())
-    judge.order_free = order_free
+    judge.alone = alone
     assert float(judge_loss(judge, batch, data.manifest, 3, rng)) < 1e-6
     judge.weights = [-w for w in judge.weights]
     if not negatives:  # a positive is now at -60, any other still at -20

@@ -8,6 +8,7 @@ The kind ``self`` is no file: it is the reward that a row of the table learnt fr
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.decoding.local_search import polish
-from slatewise.evaluation.judges._shared import SharedLists
+from slatewise.evaluation.judges._shared import LIMIT, SharedLists, all_sets
 
 # items of lists handled at once: bounds memory, changes no number; what stays near a processor's cores, what fills
 # an accelerator
@@ -29,9 +30,11 @@ class Judge(ABC):
 
     Attributes:
         order_free: a list's value does not depend on the order of its items.
+        alone: an item's share of it does not depend on the list's other items either.
     """
 
     order_free: bool = False
+    alone: bool = False
     device: str = "cpu"
 
     @abstractmethod
@@ -51,13 +54,18 @@ class Judge(ABC):
 
     def best(self, memory: Any, mask_BN: Tensor, length: int) -> Tensor:
         """The judge's own best list (B, L), for requests with equally many candidates: its items sorted by their value
-        alone, and, where order counts, improved by swaps and replacements until nothing helps."""
+        alone; where others count, the best of all sets, or the sort improved by swaps and replacements until nothing
+        helps."""
         size, count = mask_BN.shape[0], int(mask_BN[0].sum())
         alone_BN1 = torch.arange(count, device=mask_BN.device).expand(size, -1)[..., None]
         order_BN = self.value_of(memory, alone_BN1).argsort(dim=1, descending=True, stable=True)
         sorted_B1L = order_BN[:, None, : min(length, count)]
-        if self.order_free:
+        if self.alone:
             return sorted_B1L[:, 0]
+        if self.order_free and math.comb(count, min(length, count)) <= LIMIT:
+            sets = all_sets(count, min(length, count))
+            best_B = self.value_of_shared(memory, size, sets).argmax(1)
+            return sets.lists_GL.to(best_B.device)[best_B]
         return polish(sorted_B1L, mask_BN, lambda lists: self.value_of(memory, lists), rounds=20)[0][:, 0]
 
 
@@ -121,7 +129,8 @@ class Mean(Judge):
 
     def __init__(self, members: Sequence[TrainedJudge]) -> None:
         self.members = members
-        self.order_free, self.device = members[0].order_free, members[0].device
+        first = members[0]
+        self.order_free, self.alone, self.device = first.order_free, first.alone, first.device
 
     def encode(self, batch: ListBatch) -> list[Any]:
         """Each member's memory."""

@@ -26,7 +26,7 @@ class Config(Frozen):
 class Pointwise(TrainedJudge):
     """Features and one output an item."""
 
-    order_free = True
+    order_free = alone = True
 
     def __init__(self, config: Config, manifest: Manifest) -> None:
         super().__init__()
