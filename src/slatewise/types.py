@@ -68,6 +68,19 @@ class Ranking:
     score_BN: Tensor
 
 
+@dataclass(frozen=True)
+class Retrieved:
+    """What a policy found in the whole catalogue.
+
+    Attributes:
+        items_BK: vocabulary indices, best first, none twice; -1 behind the end (fewer items were there).
+        score_BK: their scores, not rising; -inf behind the end.
+    """
+
+    items_BK: Tensor
+    score_BK: Tensor
+
+
 def full_order_scores(order_BL: Tensor, mask_BL: Tensor, rest_BN: Tensor, mask_BN: Tensor) -> Tensor:
     """Scores that put the list first, in its order, then all other candidates by ``rest_BN``; unreal ones at -inf."""
     rank_BN = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slatewise.data.batch import ListBatch
 from slatewise.modules.gather import gather_candidates, list_mask, open_candidates
 
-__all__ = ["CLOSED", "Generator", "Memory", "State", "gather_candidates", "list_mask"]
+__all__ = ["CLOSED", "Generator", "Memory", "ScoreGenerator", "State", "gather_candidates", "list_mask"]
 
 CLOSED = (
     -1e9
@@ -94,3 +94,39 @@ class Generator(nn.Module, ABC):
     def begin(self, memory: Memory, lists: int, parts: Any) -> State:
         """An empty :class:`State` in which every real candidate is open."""
         return State(memory.mask_BN[:, None].expand(-1, lists, -1), 0, parts)
+
+
+class ScoreGenerator(Generator):
+    """A generator whose score of a candidate does not depend on the list: at each position a softmax over what remains.
+
+    As a policy it is Plackett–Luce; its greedy list is the sort by score, and every decoding strategy works on it.
+    """
+
+    @abstractmethod
+    def score_candidates(self, batch: ListBatch) -> Tensor:
+        """Scores (B, N), as logits."""
+
+    def encode(self, batch: ListBatch) -> Memory:
+        """The scores are all there is to remember."""
+        return Memory(batch.mask_BN, self.score_candidates(batch))
+
+    def start(self, memory: Memory, lists: int) -> State:
+        """Empty lists."""
+        return self.begin(memory, lists, None)
+
+    def step(self, memory: Memory, state: State) -> tuple[Tensor, State]:
+        """The same scores at every position."""
+        return memory.parts[:, None].expand_as(state.open_BGN).masked_fill(~state.open_BGN, CLOSED), state
+
+    def advance(self, memory: Memory, state: State, choice_BG: Tensor) -> State:
+        """Only the choice itself is remembered."""
+        return replace(state.close(choice_BG), length=state.length + 1)
+
+    def select(self, state: State, parent_BG: Tensor) -> State:
+        """Reorder prefixes."""
+        index = parent_BG[..., None].expand(-1, -1, state.open_BGN.shape[2])
+        return replace(state, open_BGN=state.open_BGN.gather(1, index))
+
+    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
+        """The same scores at every position of every list."""
+        return memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)

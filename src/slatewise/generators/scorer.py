@@ -6,14 +6,12 @@ the sort by score, and every decoding strategy works on it as on any generator.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
-from slatewise.generators.base import CLOSED, Generator, Memory, State
+from slatewise.generators.base import ScoreGenerator
 from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.modules.transformer import Encoder
 
@@ -28,7 +26,7 @@ class Config(Frozen):
     dropout: float = 0.1
 
 
-class Scorer(Generator):
+class Scorer(ScoreGenerator):
     """Feature tower, candidate Transformer, linear score."""
 
     def __init__(self, config: Config, schema: Schema) -> None:
@@ -42,31 +40,6 @@ class Scorer(Generator):
         """Scores (B, N), as logits."""
         x_BND, _ = self.tower(batch)
         return self.score(self.encoder(x_BND, batch.mask_BN)).squeeze(-1).float()
-
-    def encode(self, batch: ListBatch) -> Memory:
-        """The scores are all there is to remember."""
-        return Memory(batch.mask_BN, self.score_candidates(batch))
-
-    def start(self, memory: Memory, lists: int) -> State:
-        """Empty lists."""
-        return self.begin(memory, lists, None)
-
-    def step(self, memory: Memory, state: State) -> tuple[Tensor, State]:
-        """The same scores at every position."""
-        return memory.parts[:, None].expand_as(state.open_BGN).masked_fill(~state.open_BGN, CLOSED), state
-
-    def advance(self, memory: Memory, state: State, choice_BG: Tensor) -> State:
-        """Only the choice itself is remembered."""
-        return replace(state.close(choice_BG), length=state.length + 1)
-
-    def select(self, state: State, parent_BG: Tensor) -> State:
-        """Reorder prefixes."""
-        index = parent_BG[..., None].expand(-1, -1, state.open_BGN.shape[2])
-        return replace(state, open_BGN=state.open_BGN.gather(1, index))
-
-    def list_logits(self, memory: Memory, lists_BGL: Tensor) -> Tensor:
-        """The same scores at every position of every list."""
-        return memory.parts[:, None, None].expand(-1, *lists_BGL.shape[1:], -1)
 
 
 def build(config: Config, schema: Schema) -> Scorer:

@@ -28,6 +28,10 @@ class KeyValue(NamedTuple):
         """The chosen rows of the first axis (beam search reorders its prefixes with this)."""
         return KeyValue(self.key[index], self.value[index])
 
+    def places(self, index: slice) -> KeyValue:
+        """The chosen positions."""
+        return KeyValue(self.key[..., index, :], self.value[..., index, :])
+
 
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017).

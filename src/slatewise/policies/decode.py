@@ -11,7 +11,7 @@ from slatewise.config import build as build_config
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.generators import Generator, build_generator
-from slatewise.generators.scorer import Scorer
+from slatewise.generators.base import ScoreGenerator
 from slatewise.names import plugin
 from slatewise.policies import Policy
 from slatewise.types import Ranking, full_order_scores
@@ -48,7 +48,7 @@ class Decode(Policy):
     def rank(self, batch: ListBatch, length: int) -> Ranking:
         """The decoded list; the rest of the candidates follow by the first step's logits."""
         rng = torch.Generator(batch.mask_BN.device).manual_seed(self.config.seed)
-        if isinstance(self.generator, Scorer) and self.decoder_name == "greedy":
+        if isinstance(self.generator, ScoreGenerator) and self.decoder_name == "greedy":
             return sort_by_score(self.generator.score_candidates(batch), batch, length)
         memory = self.generator.encode(batch)
         slate = self.decoder.decode(

@@ -1,0 +1,301 @@
+"""OneRanker (arXiv 2603.02999): one model generates candidates from the whole catalogue and ranks them.
+
+Trained on windows of the training interactions. At every wanted interaction (the target's kind of feedback):
+
+* ``L_MTP``: the paths of the next wanted items, value-weighted (GPR Eq. 3 and 4);
+* ``L_task``: each task's next item among the catalogue, a value task's weighted by what it brought [ours: the paper
+  trains its task heads in L_MTP, on semantic ids, and does not say how an inner product comes of it];
+* ``L_rank``: pairwise, on the order of what each candidate brought (eCPM);
+* ``L_DC``: the generator anticipates the ranker, which is a detached teacher, after a warm-up [ours: detach, warm-up].
+
+Candidates of the last two: the interaction itself, those of the same moment, the best that the generator finds in
+the catalogue, and what others wanted in the same batch [ours: the paper's sampling is not disclosed].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slatewise.candidates import clusters
+from slatewise.config import Frozen
+from slatewise.data.interactions import InteractionBatch
+from slatewise.data.prepared import PreparedData
+from slatewise.errors import ConfigError
+from slatewise.generators import oneranker
+from slatewise.generators.oneranker import OneRanker, Places, Wants
+from slatewise.losses import distribution_consistency, pairwise, sampled_softmax
+from slatewise.policies import catalogue
+from slatewise.ranker import Ranker, make_ranker
+from slatewise.training.run import Run
+from slatewise.training.sequences import (
+    CLIP,
+    SequenceConfig,
+    Targets,
+    fit_sequences,
+    path_loss,
+    start_model,
+    targets,
+    worth_of,
+    worth_scale,
+)
+
+
+class Config(Frozen):
+    """OneRanker; the paper's alpha, beta, gamma and tau are not disclosed.
+
+    Attributes:
+        alpha, delta, beta, gamma: weights of L_MTP, L_task, L_rank and L_DC; gamma = 0 is "w/o DC loss".
+        temperature: tau of the teacher.   dc_warmup: share of the steps before L_DC starts.
+        moments: of each window's wanted moments at most so many go through steps 2 and 3, drawn anew each step.
+        catalogue: items that L_task is against, drawn anew each step (0: all of the catalogue).
+        together: candidates of the same moment, ``found``: by the generator, ``others``: wanted elsewhere in the batch.
+        refresh: the fake items' centres are found anew so many times in training, besides its start.
+    """
+
+    model: oneranker.Config = oneranker.Config()
+    sequence: SequenceConfig = SequenceConfig(value=0.5)
+    alpha: float = 1.0
+    delta: float = 1.0
+    beta: float = 1.0
+    gamma: float = 0.3
+    temperature: float = 1.0
+    dc_warmup: float = 0.3
+    moments: int = 4
+    catalogue: int = 4096
+    together: int = 5
+    found: int = 12
+    others: int = 12
+    refresh: int = 4
+
+
+def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
+    """Train the three steps at once.
+
+    Raises:
+        ConfigError: a task that is no kind of feedback.   DataError: the data has no interactions to learn from.
+    """
+    model, full = start_model("oneranker", config.model, config.sequence, data, run)
+    key = (config, full, data.manifest.fingerprint, data.manifest.target)
+    run.trained("oneranker", key, model, lambda stage: _fit(model, config, data, stage))
+    return make_ranker(
+        "oneranker", config, "catalogue", catalogue.Config(model=full), {"model": model}, data, run.seed
+    )
+
+
+def _fit(model: OneRanker, config: Config, data: PreparedData, stage: Run) -> None:
+    plan = _plan(config, data, stage.device)
+
+    def step_loss(model: OneRanker, batch: InteractionBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        if step % plan.refresh_every == 0:
+            _refresh(model, stage.seed)
+        return _loss(model, batch, step, config, plan)
+
+    fit_sequences(model, config.sequence, step_loss, data, stage)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What stays the same over a training run.
+
+    Attributes:
+        wanted_K: weights of the target.   scale_K: what a unit of each kind counts.
+        kind_M: for each task the kind's place among the feedback, -1 for an impression.
+        dc_from: the step at which L_DC starts.   refresh_every: steps between two findings of the centres.
+    """
+
+    wanted_K: Tensor
+    scale_K: Tensor
+    kind_M: tuple[int, ...]
+    dc_from: int
+    refresh_every: int
+
+
+def _plan(config: Config, data: PreparedData, device: str) -> _Plan:
+    names = [kind.name for kind in data.schema.feedback]
+    for task in config.model.tasks:
+        if task != "impression" and task not in names:
+            raise ConfigError(
+                f"oneranker: task '{task}' is no kind of feedback of this data, which has: {', '.join(names)}; "
+                'set model.tasks, e.g. ["impression", "click"].'
+            )
+    wanted, train = data.manifest.target_weights(), config.sequence.train
+    windows = len(data.interactions().windows(config.sequence.window))
+    steps = max(1, round(train.epochs * max(1, windows // train.batch_size)))
+    return _Plan(
+        wanted_K=torch.tensor(wanted, device=device),
+        scale_K=worth_scale(config.sequence, data, wanted).to(device),
+        kind_M=tuple(names.index(task) if task != "impression" else -1 for task in config.model.tasks),
+        dc_from=round(config.dc_warmup * steps),
+        refresh_every=max(1, steps // (config.refresh + 1)),
+    )
+
+
+def _refresh(model: OneRanker, seed: int) -> None:
+    """The fake items are the centres of the catalogue's vectors as they are now; a centre keeps its name."""
+    if model.target is None or model.target.preference is None:
+        return
+    index_M = model.items.catalogue()
+    with torch.no_grad():
+        vector_MD = model.items.of(index_M[index_M < model.items.trained]).cpu().numpy()
+    old_JD = model.target.centre_JD.cpu().numpy()
+    now = clusters.fit(vector_MD, len(old_JD), seed, start=old_JD if old_JD.any() else None)
+    model.target.use_centres(torch.from_numpy(now.centres_KD), torch.from_numpy(now.weight_K))
+
+
+def _loss(
+    model: OneRanker, batch: InteractionBatch, step: int, config: Config, plan: _Plan
+) -> tuple[Tensor, dict[str, Any]]:
+    """All four losses of one pass over the windows."""
+    wanted_BT = (batch.kinds_BTK @ plan.wanted_K > 0) & ~batch.organic_BT & batch.mask_BT
+    asked = targets(batch, wanted_BT, model.config.paths)
+    places, worth_BT = model.at_interactions(batch, asked.row_R, asked.place_R), worth_of(batch.kinds_BTK, plan.scale_K)
+    mtp = path_loss(model, places, batch, asked, worth_BT, config.sequence.value)
+    some_R = _drawn(asked.row_R, config.moments)
+    few, asked = model.some(places, some_R), _take(asked, some_R)
+    wants = model.wants(few)
+    numbers, total = {"mtp": mtp.detach()}, config.alpha * mtp
+    shared_M = _shared(model, config.catalogue)
+    if wants is not None:
+        task = _task_loss(model, wants, batch, asked, worth_BT, shared_M, plan, config.sequence.value)
+        numbers["task"], total = task.detach(), total + config.delta * task
+    if model.decoder is not None:
+        index_RN, gain_RN, mask_RN = _candidates(model, few, wants, batch, asked, worth_BT, shared_M, config)
+        item_RND = model.items.of(index_RN)
+        ranker_RN = model.ranker_scores(few, wants, item_RND, mask_RN)
+        rank = pairwise.loss(ranker_RN, gain_RN, mask_RN)
+        numbers["rank"], total = rank.detach(), total + config.beta * rank
+        if config.gamma and step >= plan.dc_from:
+            generator_RN = model.generator_scores(few, wants, item_RND, index_RN)
+            dc = distribution_consistency.loss(generator_RN, ranker_RN, mask_RN, config.temperature)
+            numbers["dc"], total = dc.detach(), total + config.gamma * dc
+    return total, numbers
+
+
+def _drawn(row_R: Tensor, count: int) -> Tensor:
+    """At most ``count`` moments of each window, at random: indices into the R axis."""
+    key_R = torch.rand(len(row_R), device=row_R.device) + row_R  # rows stay together, in random order
+    order_R = key_R.argsort()
+    sorted_R = row_R[order_R]
+    first_R = torch.searchsorted(sorted_R, sorted_R)  # where the row starts
+    place_R = torch.arange(len(row_R), device=row_R.device) - first_R
+    return order_R[place_R < count]
+
+
+def _take(asked: Targets, index_R: Tensor) -> Targets:
+    return Targets(
+        asked.row_R[index_R], asked.place_R[index_R], asked.next_RJ[index_R], asked.mask_RJ[index_R]
+    )
+
+
+def _shared(model: OneRanker, count: int) -> Tensor:
+    """The items that a step's softmax is against: ``count`` of the catalogue's trained items, or all."""
+    index_M = model.items.catalogue()
+    index_M = index_M[index_M < model.items.trained]
+    if not count or count >= len(index_M):
+        return index_M
+    return index_M[torch.randperm(len(index_M), device=index_M.device)[:count]]
+
+
+def _task_loss(
+    model: OneRanker,
+    wants: Wants,
+    batch: InteractionBatch,
+    asked: Targets,
+    worth_BT: Tensor,
+    shared_M: Tensor,
+    plan: _Plan,
+    value: float,
+) -> Tensor:
+    """Each task's next item, and the mixture's wanted item, against the shared items; a mean over them."""
+    shared_MV = model.item_vectors(model.items.of(shared_M))
+    losses = []
+    for task, kind in enumerate(plan.kind_M):
+        item_R, weight_R = _next(batch, asked, kind, worth_BT)
+        vector_RV = wants.task_RMV[:, task]
+        losses.append(_softmax(model, vector_RV, item_R, weight_R, shared_M, shared_MV))
+    worth_R = worth_BT[asked.row_R, asked.place_R].clamp(max=CLIP)
+    item_R = batch.item_BT[asked.row_R, asked.place_R]
+    weight_R = 1 - value + value * worth_R
+    losses.append(_softmax(model, wants.vector_RV, item_R, weight_R, shared_M, shared_MV))
+    return torch.stack(losses).mean()
+
+
+def _next(batch: InteractionBatch, asked: Targets, kind: int, worth_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The first interaction from each moment on that has the kind of feedback: its item, and its weight (0: none).
+
+    A kind of amounts (a value) weighs what it brought, in units of the mean; a yes or no weighs 1.
+    """
+    if kind < 0:
+        item_R = batch.item_BT[asked.row_R, asked.place_R]
+        return item_R, torch.ones_like(item_R, dtype=torch.float32)
+    amount_BT = batch.kinds_BTK[..., kind] * (batch.mask_BT & ~batch.organic_BT)
+    t = amount_BT.shape[1]
+    place_T = torch.arange(t, device=amount_BT.device)
+    # the smallest place with the kind at or behind each place
+    next_BT = torch.where(amount_BT > 0, place_T, t).flip(1).cummin(1).values.flip(1)
+    place_R = next_BT[asked.row_R, asked.place_R]
+    there_R, place_R = place_R < t, place_R.clamp_max(t - 1)
+    amount_R = amount_BT[asked.row_R, place_R]
+    weight_R = (amount_R / amount_R[there_R].mean().clamp_min(1e-12)).clamp(max=CLIP) if bool(there_R.any()) else amount_R
+    return batch.item_BT[asked.row_R, place_R], weight_R * there_R
+
+
+def _softmax(
+    model: OneRanker, vector_RV: Tensor, item_R: Tensor, weight_R: Tensor, shared_M: Tensor, shared_MV: Tensor
+) -> Tensor:
+    own_RV = model.item_vectors(model.items.of(item_R))
+    same_RM = item_R[:, None] == shared_M
+    return sampled_softmax.loss((vector_RV * own_RV).sum(1), vector_RV @ shared_MV.T, same_RM, weight_R)
+
+
+def _candidates(
+    model: OneRanker,
+    few: Places,
+    wants: Wants | None,
+    batch: InteractionBatch,
+    asked: Targets,
+    worth_BT: Tensor,
+    shared_M: Tensor,
+    config: Config,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidates of each moment, what each brought, and which are real; the wanted item comes first, none comes twice."""
+    row_R, place_R = asked.row_R, asked.place_R
+    own_R1 = batch.item_BT[row_R, place_R][:, None]
+    near_RN = place_R[:, None] + torch.tensor(
+        [d for d in range(-config.together, config.together + 1) if d], device=row_R.device
+    )
+    inside_RN = (near_RN >= 0) & (near_RN < batch.item_BT.shape[1])
+    near_RN = near_RN.clamp(0, batch.item_BT.shape[1] - 1)
+    same_RN = batch.time_BT[row_R[:, None], near_RN] == batch.time_BT[row_R, place_R][:, None]
+    beside = row_R[:, None], near_RN
+    same_RN &= inside_RN & batch.mask_BT[beside] & ~batch.organic_BT[beside] & (batch.time_BT[row_R, place_R] > 0)[:, None]
+    drawn_RN = torch.randint(len(row_R), (len(row_R), config.others), device=row_R.device)
+    parts = [own_R1, batch.item_BT[beside], _best(model, few, wants, shared_M, config.found), own_R1[:, 0][drawn_RN]]
+    index_RN = torch.cat(parts, 1)
+    gain_RN = torch.zeros(index_RN.shape, device=index_RN.device)
+    gain_RN[:, 0] = worth_BT[row_R, place_R]
+    gain_RN[:, 1 : 1 + near_RN.shape[1]] = worth_BT[beside]
+    mask_RN = torch.ones_like(index_RN, dtype=torch.bool)
+    mask_RN[:, 1 : 1 + near_RN.shape[1]] = same_RN
+    return index_RN, gain_RN, mask_RN & ~_repeated(index_RN, mask_RN)
+
+
+def _best(model: OneRanker, few: Places, wants: Wants | None, shared_M: Tensor, count: int) -> Tensor:
+    """What the generator itself finds among the shared items; without step 2, any of them."""
+    if wants is None:
+        draw_RN = torch.randint(len(shared_M), (len(few.row_R), count), device=shared_M.device)
+        return shared_M[draw_RN]
+    with torch.no_grad():
+        vector_MV = model.item_vectors(model.items.of(shared_M))
+        return shared_M[(wants.vector_RV @ vector_MV.T).topk(min(count, len(shared_M))).indices]
+
+
+def _repeated(index_RN: Tensor, mask_RN: Tensor) -> Tensor:
+    """True where an earlier real place of the row holds the same item."""
+    n = index_RN.shape[1]
+    same_RNN = (index_RN[:, :, None] == index_RN[:, None, :]) & mask_RN[:, None, :]
+    return (same_RNN & torch.ones(n, n, dtype=torch.bool, device=index_RN.device).tril(-1)).any(2)

@@ -1,0 +1,101 @@
+"""All items of a catalogue inside a model: their features as buffers, their vectors from features, id and codes."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from slatewise.config import Frozen
+from slatewise.data.prepared import Entities
+from slatewise.data.schema import Schema
+from slatewise.modules.tower import Features
+
+START = 0.05  # standard deviation of a code's embedding before training
+
+
+class ItemConfig(Frozen):
+    """How an item becomes a vector.
+
+    ``ids``: items that training saw have an embedding of their own, hidden with probability ``id_dropout`` in
+    training, so that new items, which have none, are not strangers. ``codes``: the embeddings of an item's semantic
+    id add to it, so that a new item shares what was learnt of those on its path.
+    """
+
+    ids: bool = True
+    id_dropout: float = 0.3
+    codes: bool = True
+
+
+class ItemTable(nn.Module):
+    """Vectors (I, D) of every item of the vocabulary; index 0 is the unknown item.
+
+    Attributes:
+        space_IV: where items lie by what is known of them; semantic ids and clusters are made of it.
+        codes_IS: the semantic id of each item, -1 where it has none (unknown, organic).
+        catalogue_I: True for the items that may be recommended.
+    """
+
+    numeric_IF: Tensor
+    categories_IC: Tensor
+    space_IV: Tensor
+    codes_IS: Tensor
+    catalogue_I: Tensor
+    organic_I: Tensor
+
+    def __init__(
+        self, config: ItemConfig, schema: Schema, width: int, space: int, codebooks: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        items = schema.items
+        self.trained = schema.trained_items or items
+        ids = self.trained if config.ids else 0
+        self.features = Features(
+            ids, schema.item_categories, len(schema.item_numeric), width, config.id_dropout
+        )
+        self.space_map = nn.Linear(space, width, bias=False) if space else None
+        self.code = nn.ModuleList(nn.Embedding(size, width) for size in codebooks if config.codes)
+        for table in self.code:
+            nn.init.normal_(table.weight, std=START)
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("numeric_IF", torch.zeros(items, len(schema.item_numeric)))
+        self.register_buffer(
+            "categories_IC", torch.zeros(items, len(schema.item_categories), dtype=torch.long)
+        )
+        self.register_buffer("space_IV", torch.zeros(items, space))
+        self.register_buffer("codes_IS", torch.full((items, len(codebooks)), -1))
+        self.register_buffer("catalogue_I", torch.zeros(items, dtype=torch.bool))
+        self.register_buffer("organic_I", torch.zeros(items, dtype=torch.bool))
+
+    def load(self, items: Entities, space_IV: Tensor, codes_IS: Tensor) -> None:
+        """Take over what is known of the items; everything but organic content may be recommended."""
+        with torch.no_grad():
+            self.numeric_IF.copy_(torch.from_numpy(items.numeric.copy()))
+            self.categories_IC.copy_(torch.from_numpy(items.categories.copy()))
+            self.organic_I.copy_(torch.from_numpy(items.organic.copy()))
+            self.space_IV.copy_(space_IV)
+            self.codes_IS.copy_(codes_IS)
+            self.catalogue_I.copy_(~self.organic_I)
+            self.catalogue_I[0] = False
+
+    def forward(self, index: Tensor, categories: Tensor, numeric: Tensor) -> Tensor:
+        """Vectors (..., D) of items given with features of their own (a request's may be newer than the table's)."""
+        known = index * (index < len(self.space_IV))
+        parts = self.features.parts(index, categories, numeric)
+        if self.space_map is not None:
+            parts.append(self.space_map(self.space_IV[known]))
+        codes = self.codes_IS[known]
+        for level, table in enumerate(self.code):
+            parts.append(table(codes[..., level].clamp_min(0)) * (codes[..., level : level + 1] >= 0))
+        vector: Tensor = self.norm(reduce(torch.add, parts))
+        return vector
+
+    def of(self, index: Tensor) -> Tensor:
+        """Vectors (..., D) of items of the vocabulary, by the table's own features."""
+        vector: Tensor = self(index, self.categories_IC[index], self.numeric_IF[index])
+        return vector
+
+    def catalogue(self) -> Tensor:
+        """Indices (M,) of the items that may be recommended."""
+        return self.catalogue_I.nonzero().squeeze(1)

@@ -1,0 +1,109 @@
+"""A model that knows the whole catalogue: it ranks given candidates, and finds candidates of its own.
+
+Retrieval is by step 2's vectors (one matrix product over the catalogue) where the model has them, else by a beam over
+the paths of semantic ids; where the model has a ranking decoder, what was found is ranked by it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from slatewise.candidates import clusters
+from slatewise.config import Frozen
+from slatewise.data.batch import ListBatch
+from slatewise.data.schema import Manifest
+from slatewise.errors import ConfigError
+from slatewise.generators import oneranker
+from slatewise.generators.oneranker import OneRanker, Places, Wants
+from slatewise.modules.paths import Trie
+from slatewise.policies import Policy
+from slatewise.policies.decode import sort_by_score
+from slatewise.types import Ranking, Retrieved
+
+
+class Config(Frozen):
+    """The model, and how it searches the catalogue.
+
+    Attributes:
+        search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
+        width: of the beam over paths, at least; a beam is never narrower than what is asked for.
+        rerank: the ranking decoder, where there is one, orders the best so many that were found.
+    """
+
+    model: oneranker.Config
+    search: Literal["auto", "vectors", "paths"] = "auto"
+    width: int = 100
+    rerank: int = 200
+
+
+class Catalogue(Policy):
+    """See the module's text."""
+
+    def __init__(self, model: OneRanker, config: Config) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        if config.search == "vectors" and model.target is None:
+            raise ConfigError('search is "vectors", but the model has no step 2; use "paths" or "auto".')
+        self._trie: Trie | None = None
+
+    @torch.no_grad()
+    def rank(self, batch: ListBatch, length: int) -> Ranking:
+        """The sort of the candidates by the last step's score."""
+        return sort_by_score(self.model.score_candidates(batch), batch, length)
+
+    @torch.no_grad()
+    def retrieve(self, batch: ListBatch, count: int) -> Retrieved:
+        """The best items of the catalogue for each request, never one twice; the history is encoded once."""
+        places = self.model.at_requests(batch)
+        wants = self.model.wants(places)
+        if self.model.decoder is None:
+            return self._found(places, wants, count)
+        found = self._found(places, wants, max(count, self.config.rerank))
+        return self._ranked(places, wants, found, count)
+
+    def _found(self, places: Places, wants: Wants | None, count: int) -> Retrieved:
+        if wants is None or self.config.search == "paths":
+            width = max(self.config.width, count)
+            index_BK, log_prob_BK = self.model.paths.beam(places.state_RD, self.trie(), width, count)
+            return Retrieved(index_BK, log_prob_BK)
+        index_M = self.model.items.catalogue()
+        vector_MV = self.model.item_vectors(self.model.items.of(index_M))
+        score_BK, place_BK = (wants.vector_RV @ vector_MV.T).topk(min(count, len(index_M)))
+        return Retrieved(index_M[place_BK], score_BK)
+
+    def _ranked(self, places: Places, wants: Wants | None, found: Retrieved, count: int) -> Retrieved:
+        item_BKD = self.model.items.of(found.items_BK.clamp_min(0))
+        score_BK = self.model.ranker_scores(places, wants, item_BKD, found.items_BK >= 0)
+        score_BK = score_BK.masked_fill(found.items_BK < 0, -torch.inf)
+        best_BK, place_BK = score_BK.topk(min(count, score_BK.shape[1]))
+        return Retrieved(found.items_BK.gather(1, place_BK), best_BK)
+
+    def trie(self) -> Trie:
+        """The paths of the catalogue's items."""
+        if self._trie is None:
+            index_M = self.model.items.catalogue()
+            self._trie = Trie(self.model.items.codes_IS[index_M], index_M)
+        return self._trie
+
+    def refresh_clusters(self) -> None:
+        """Let the fake items know of the items that came after training; to be called once for the same new items.
+
+        Raises:
+            ConfigError: the model has no fake items.
+        """
+        if self.model.target is None or self.model.target.preference is None:
+            raise ConfigError("this model has no fake items to refresh; train oneranker with target.fake_items above 0.")
+        index_M, target = self.model.items.catalogue(), self.model.target
+        index_M = index_M[index_M >= self.model.items.trained]
+        with torch.no_grad():
+            new_MD = self.model.items.of(index_M).cpu().numpy()
+        old = clusters.Clusters(target.centre_JD.cpu().numpy(), target.weight_J.cpu().numpy())
+        now = clusters.refresh(old, new_MD)
+        target.use_centres(torch.from_numpy(now.centres_KD), torch.from_numpy(now.weight_K))
+
+
+def build(config: Config, manifest: Manifest) -> Catalogue:
+    """The policy with random weights and an empty item table."""
+    return Catalogue(oneranker.build(config.model, manifest.schema), config)

@@ -1,0 +1,208 @@
+"""What hstu, gpr and oneranker share: where items lie, their semantic ids, what a window asks for, the training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slatewise import config as configs
+from slatewise.candidates import semantic_ids
+from slatewise.candidates.semantic_ids import SemanticIdConfig
+from slatewise.config import Frozen
+from slatewise.data.interactions import InteractionBatch
+from slatewise.data.prepared import Entities, PreparedData
+from slatewise.errors import DataError
+from slatewise.generators import oneranker
+from slatewise.generators.oneranker import OneRanker
+from slatewise.losses import path_likelihood
+from slatewise.rng import child_seed
+from slatewise.training.loop import TrainConfig, train
+from slatewise.training.run import Run
+
+RIDGE = 10.0  # of the map from features to collaborative vectors, which new items get theirs by
+CLIP = 10.0  # a target weighs at most so many times the mean one
+Floats = NDArray[np.float32]
+
+StepLoss = Callable[[OneRanker, InteractionBatch, int], tuple[Tensor, dict[str, Any]]]
+
+
+class SequenceConfig(Frozen):
+    """How a sequence model is trained.
+
+    Attributes:
+        ids: how semantic ids are made.
+        window: interactions of a training window.
+        value: 0 counts every target alike, 1 weighs it by what it brought (GPR Eq. 4), in between mixes the two.
+        worth: what a target brought: weights of the feedback kinds that the data has, each kind first divided by its
+            mean where it is positive.
+    """
+
+    ids: SemanticIdConfig = SemanticIdConfig()
+    window: int = 50
+    value: float = 0.0
+    worth: dict[str, float] = {"click": 1.0, "conversion": 1.0, "value": 1.0}
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=64, learning_rate=2e-3)
+
+
+# --- items ---
+
+
+def item_space(items: Entities, trained: int) -> Floats:
+    """(I, V) where items lie: their features beside their collaborative vectors, each block of unit mean norm.
+
+    An item without a collaborative vector, such as one that training never saw, gets the one that a ridge regression on
+    features expects, so that it has a place among the others before anybody met it.
+    """
+    content_IF, vector_IV = _content(items), np.asarray(items.vector, np.float64)
+    has_I = np.linalg.norm(vector_IV, axis=1) > 0
+    has_I[trained:] = False
+    if vector_IV.shape[1] and has_I.any() and not has_I.all():
+        x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
+        square_FF = x_IF[has_I].T @ x_IF[has_I] + RIDGE * np.eye(x_IF.shape[1])
+        map_FV = np.linalg.solve(square_FF, x_IF[has_I].T @ vector_IV[has_I])
+        vector_IV = np.where(has_I[:, None], vector_IV, x_IF @ map_FV)
+    space_IV = np.concatenate([_unit(content_IF), _unit(vector_IV)], 1).astype(np.float32)
+    space_IV[0] = 0.0
+    if not space_IV.any():
+        raise DataError(
+            "items have neither features nor collaborative vectors, so semantic ids cannot be made of them; "
+            "add an items table, or prepare with a protocol that fits vectors."
+        )
+    return space_IV
+
+
+def _content(items: Entities) -> NDArray[np.float64]:
+    """Numbers, and one column a value of each category, of the vocabulary's own sizes."""
+    columns = [np.asarray(items.numeric, np.float64)]
+    for codes_I in np.asarray(items.categories).T:
+        columns.append(np.eye(int(codes_I.max(initial=0)) + 1)[codes_I][:, 1:])
+    return np.concatenate(columns, 1)
+
+
+def _unit(block_IF: NDArray[np.float64]) -> NDArray[np.float64]:
+    norm_I = np.linalg.norm(block_IF[1:], axis=1)
+    return block_IF / max(float(norm_I.mean()) if len(norm_I) else 0.0, 1e-12)
+
+
+def start_model(
+    name: str, config: oneranker.Config, sequence: SequenceConfig, data: PreparedData, run: Run
+) -> tuple[OneRanker, oneranker.Config]:
+    """A model with random weights whose item table knows every item, those that training never saw included.
+
+    Semantic ids are fitted on trained items; new ones are assigned paths beside them.
+    """
+    trained = data.schema.trained_items or data.schema.items
+    space_IV = item_space(data.items, trained)
+    real_I = ~data.items.organic
+    real_I[0] = False
+    known_I = real_I & (np.arange(len(real_I)) < trained)
+    ids = semantic_ids.fit(sequence.ids, space_IV, known_I, child_seed(run.seed, "ids"))
+    run.log(step=0, **ids.report(space_IV))
+    ids = ids.assign(space_IV, real_I)
+    codebooks = (sequence.ids.codes,) * sequence.ids.levels
+    config = configs.replace(config, space=space_IV.shape[1], codebooks=codebooks)
+    torch.manual_seed(child_seed(run.seed, "init", name))
+    model = oneranker.build(config, data.schema)
+    codes_IS = np.where(ids.real_I[:, None], ids.codes_IS, -1)
+    model.items.load(data.items, torch.from_numpy(space_IV), torch.from_numpy(codes_IS))
+    return model, config
+
+
+# --- what a window asks for ---
+
+
+@dataclass(frozen=True)
+class Targets:
+    """R moments of a batch of windows at which a wanted item followed.
+
+    Attributes:
+        row_R, place_R: window and place of the interaction that the moment is the C of.
+        next_RJ: place of the j-th wanted interaction from there on (j = 0: this one), ``mask_RJ`` where there is one.
+    """
+
+    row_R: Tensor
+    place_R: Tensor
+    next_RJ: Tensor
+    mask_RJ: Tensor
+
+
+def targets(batch: InteractionBatch, wanted_BT: Tensor, count: int) -> Targets:
+    """The new wanted interactions of each window as moments, with the ``count`` wanted ones from each on."""
+    t = wanted_BT.shape[1]
+    place_T = torch.arange(t, device=wanted_BT.device)
+    # wanted places first, in order, so that the j-th is a column; behind them t
+    sorted_BT = torch.where(wanted_BT, place_T, t).sort(1).values
+    padded_BT = torch.cat([sorted_BT, sorted_BT.new_full((len(sorted_BT), count), t)], 1)
+    row_R, place_R = (wanted_BT & batch.new_BT).nonzero(as_tuple=True)
+    order_R = (wanted_BT.cumsum(1) - 1)[row_R, place_R]
+    next_RJ = padded_BT[row_R[:, None], order_R[:, None] + torch.arange(count, device=row_R.device)]
+    return Targets(row_R, place_R, next_RJ.clamp_max(t - 1), next_RJ < t)
+
+
+def worth_of(kinds_BTK: Tensor, scale_K: Tensor) -> Tensor:
+    """What each interaction brought (B, T): kinds weighted, in units of the mean target's."""
+    return kinds_BTK.clamp_min(0) @ scale_K
+
+
+def worth_scale(config: SequenceConfig, data: PreparedData, wanted_K: list[float]) -> Tensor:
+    """(K,) what a unit of each kind counts, such that the mean wanted interaction counts 1."""
+    kinds_MK = torch.from_numpy(np.array(data.interactions().kinds, dtype=np.float32))
+    weight_K = torch.tensor([config.worth.get(kind.name, 0.0) for kind in data.schema.feedback])
+    mean_K = (kinds_MK.clamp_min(0).sum(0) / (kinds_MK > 0).sum(0).clamp_min(1)).clamp_min(1e-12)
+    scale_K = weight_K / mean_K
+    wanted_M = kinds_MK @ torch.tensor(wanted_K) > 0
+    mean = float((kinds_MK[wanted_M].clamp_min(0) @ scale_K).mean()) if bool(wanted_M.any()) else 0.0
+    return scale_K / mean if mean > 0 else torch.tensor(wanted_K)
+
+
+def path_loss(
+    model: OneRanker,
+    places: oneranker.Places,
+    batch: InteractionBatch,
+    asked: Targets,
+    worth_BT: Tensor,
+    value: float,
+) -> Tensor:
+    """L_MTP: head j's path likelihood of the j-th wanted item, value-weighted."""
+    item_RJ = batch.item_BT[asked.row_R[:, None], asked.next_RJ]
+    codes_RJC = model.items.codes_IS[item_RJ]
+    mask_RJ = asked.mask_RJ & (codes_RJC[..., 0] >= 0)
+    log_prob_RJ = model.paths.log_prob_of_heads(places.state_RD, codes_RJC.clamp_min(0))
+    worth_RJ = worth_BT[asked.row_R[:, None], asked.next_RJ].clamp(max=CLIP)
+    weight_RJ = (1 - value + value * worth_RJ) * model.paths.head_weight_J
+    return path_likelihood.loss(log_prob_RJ, weight_RJ, mask_RJ)
+
+
+# --- the run ---
+
+
+def fit_sequences(
+    model: OneRanker, config: SequenceConfig, step_loss: StepLoss, data: PreparedData, stage: Run
+) -> None:
+    """Train on the windows of the training interactions; validation requests pick the weights."""
+    windows = data.interactions().windows(config.window)
+    validation = data.split("validation").head(2000)
+
+    def loss(batch: InteractionBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
+        return step_loss(model, batch, step)
+
+    def validate() -> float:
+        return ranked_gain(model, data, validation, stage.device)
+
+    train(model, loss, windows, config.train, stage, validate)
+
+
+def ranked_gain(model: OneRanker, data: PreparedData, split: Any, device: str) -> float:
+    """Mean discounted gain of the sort of the candidates, the number that picks the weights."""
+    total, weights = 0.0, data.manifest.target_weights()
+    for batch in (b.to(device) for b in split.batches(256)):
+        score_BN = model.score_candidates(batch).masked_fill(~batch.mask_BN, -torch.inf)
+        rank_BN = score_BN.argsort(1, descending=True, stable=True).argsort(1)
+        total += float((batch.label_BN(weights) / torch.log2(rank_BN + 2.0)).sum())
+    return total / len(split)
