@@ -14,9 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from slatewise.data.prepared import SPLITS, Entities, PreparedData, Split, load_data, write_table
+from slatewise.data.prepared import SPLITS, PreparedData, Split, load_data
 from slatewise.data.schema import FeedbackKind, Manifest, Schema
+from slatewise.data.tables import Entities, write_table
 
+START = 1_700_000_000  # seconds
 ROWS = {"train": 96, "validation": 32, "test": 40}
 
 
@@ -63,7 +65,7 @@ def _entities(
     )
     for table in tables:
         table[0] = 0
-    return Entities(*tables)
+    return Entities(*tables, np.zeros(rows, bool))
 
 
 def make_columns(
@@ -89,7 +91,7 @@ def make_columns(
     past = np.arange(h) < num_history[:, None]
     sizes = schema.context_categories
     context = [rng.integers(0, size, rows) for size in sizes]
-    return {
+    columns = {
         "user": rng.integers(1, schema.users, rows).astype(np.int32),
         "context_numeric": rng.normal(size=(rows, len(schema.context_numeric))).astype(np.float32),
         "context_categories": (np.stack(context, 1) if sizes else np.zeros((rows, 0))).astype(np.int32),
@@ -103,6 +105,24 @@ def make_columns(
         "exposed": (shown * seen).astype(np.int32),
         "feedback": (feedback * seen[:, :, None]).astype(np.float32),
         "propensity": np.full(rows, np.nan, np.float32),
+    }
+    return columns | _times_and_contexts(schema, past, seed)
+
+
+def _times_and_contexts(schema: Schema, past: NDArray[np.bool_], seed: int) -> dict[str, NDArray[Any]]:
+    """When the request was and each item of its history, a day apart or less, and in which context."""
+    rng = np.random.default_rng([seed, 3])
+    time = START + rng.integers(0, 10**7, len(past))
+    age = rng.integers(1, 86_400, past.shape)[:, ::-1].cumsum(1)[:, ::-1]
+    sizes = schema.context_categories
+    codes = [rng.integers(0, size, past.shape) for size in sizes]
+    categories = np.stack(codes, 2) if sizes else np.zeros((*past.shape, 0))
+    numeric = rng.normal(size=(*past.shape, len(schema.context_numeric)))
+    return {
+        "time": time,
+        "history_time": (time[:, None] - age) * past,
+        "history_context_numeric": (numeric * past[:, :, None]).astype(np.float32),
+        "history_context_categories": (categories * past[:, :, None]).astype(np.int32),
     }
 
 
@@ -138,7 +158,12 @@ def make_data(
     write_table(path / "users.arrow", {"numeric": users.numeric, "categories": users.categories})
     write_table(
         path / "items.arrow",
-        {"numeric": items.numeric, "categories": items.categories, "vector": items.vector},
+        {
+            "numeric": items.numeric,
+            "categories": items.categories,
+            "vector": items.vector,
+            "organic": items.organic.astype(np.uint8),
+        },
     )
     for place, name in enumerate(SPLITS):
         write_table(path / f"{name}.arrow", make_columns(schema, rows[name], seed * 10 + place, fewest))

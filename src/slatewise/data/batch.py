@@ -17,8 +17,11 @@ class ListBatch:
         mask_BN: True where a candidate is real; the real ones come first.
         item_numeric_BNF, item_categories_BNC: features of the candidate as an item.
         candidate_numeric_BNF: features of the candidate in this request (retriever score, price …).
+        time_B: seconds since 1970 (UTC) of the request, 0 = unknown.
         history_BH: the user's last H interactions before the list, the newest at the end;
-            ``history_feedback_BH`` is the (weighted) feedback each got.
+            ``history_feedback_BH`` is the (weighted) feedback each got, ``history_time_BH`` when (as ``time_B``),
+            ``history_context_numeric_BHF`` and ``history_context_categories_BHC`` in which context (as the
+            request's own), ``history_organic_BH`` True where it was content that is never recommended.
         exposed_BE: the list that was shown, as indices into the candidate axis.
         feedback_BEK: its feedback, aligned with ``exposed_BE``.
         request_B: row of the request in its split.
@@ -27,6 +30,7 @@ class ListBatch:
     user_B: Tensor
     user_numeric_BF: Tensor
     user_categories_BC: Tensor
+    time_B: Tensor
     context_numeric_BF: Tensor
     context_categories_BC: Tensor
     candidates_BN: Tensor
@@ -38,7 +42,11 @@ class ListBatch:
     history_mask_BH: Tensor
     history_numeric_BHF: Tensor
     history_categories_BHC: Tensor
+    history_organic_BH: Tensor
     history_feedback_BH: Tensor
+    history_time_BH: Tensor
+    history_context_numeric_BHF: Tensor
+    history_context_categories_BHC: Tensor
     exposed_BE: Tensor
     exposed_mask_BE: Tensor
     feedback_BEK: Tensor

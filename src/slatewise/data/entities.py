@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from slatewise.config import Frozen
 from slatewise.data.columns import Column, FeatureSet, moments, standardise
-from slatewise.data.prepared import Entities, read_table, write_table
 from slatewise.data.ragged import numbers, ragged
+from slatewise.data.tables import Array, Entities, read_table, write_table
 from slatewise.data.vocab import Vocab
 from slatewise.errors import DataError
 
 T = TypeVar("T")
 POPULARITY = "log_popularity"
+ORGANIC = "organic"  # of items: content that is never recommended; no feature
 
 
 class _Saved(Frozen):
@@ -65,9 +66,10 @@ class EntityFeatures:
                 None or the table has a column of that name.
 
         Raises:
-            DataError: the table has no id column, an id twice, or a column that cannot be a feature.
+            DataError: the table has no id column, an id twice, or a column that cannot be a feature or, for
+                ``organic``, is not true or false.
         """
-        frame = _checked(key, frame)
+        frame, organic = _without_organic(key, _checked(key, frame))
         shown = None if POPULARITY in frame.columns else shown
         known = Vocab.of(trained)
         vocab = Vocab.of(trained, frame[key])
@@ -79,7 +81,11 @@ class EntityFeatures:
             np.zeros((len(vocab), 0), np.float32) if shown is None else _popularity(vocab, shown, len(known))
         )
         names = (POPULARITY,) if shown is not None else ()
-        return cls(key, vocab, len(known), features, names, _table(key, vocab, features, frame, extra))
+        table = _table(key, vocab, features, frame, extra)
+        if organic is not None:
+            table.organic[vocab.encode(frame[key])] = organic
+            table.organic[0] = False
+        return cls(key, vocab, len(known), features, names, table)
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
@@ -95,24 +101,28 @@ class EntityFeatures:
         Raises:
             DataError: as :meth:`fit`.
         """
-        frame = _checked(self.key, frame)
+        frame, organic = _without_organic(self.key, _checked(self.key, frame))
         ids = Vocab.of(frame[self.key])
         base = self.vocab.encode(pl.concat([pl.Series("", [None], ids.ids.dtype), ids.ids.alias("")]))
         numeric, categories = self.table.numeric[base].copy(), self.table.categories[base].copy()
         number, category = self.features.present(frame)
-        rows = ids.encode(frame[self.key])
+        rows, is_organic = ids.encode(frame[self.key]), self.table.organic[base]
+        if organic is not None:
+            is_organic[rows] = organic
         numeric[np.ix_(rows, np.flatnonzero(number))] = self.features.numeric(frame)[:, number]
         categories[np.ix_(rows, np.flatnonzero(category))] = self.features.categories(frame)[:, category]
-        return ids, Entities(numeric, categories, np.zeros((len(ids), 0), np.float32))
+        return ids, Entities(numeric, categories, np.zeros((len(ids), 0), np.float32), is_organic)
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.json``, ``<name>_ids.arrow`` and ``<name>.arrow``."""
         saved = _Saved(key=self.key, trained=self.trained, columns=self.features.columns, extra=self.extra)
         (folder / f"{name}.json").write_bytes(msgspec.json.encode(saved))
         self.vocab.save(folder / f"{name}_ids.arrow")
-        write_table(
-            folder / f"{name}.arrow", {"numeric": self.table.numeric, "categories": self.table.categories}
-        )
+        organic: Array = self.table.organic.astype(
+            np.uint8
+        )  # Arrow's own booleans are bits and cannot be mapped
+        columns = {"numeric": self.table.numeric, "categories": self.table.categories, "organic": organic}
+        write_table(folder / f"{name}.arrow", columns)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> EntityFeatures:
@@ -124,7 +134,8 @@ class EntityFeatures:
         saved = read_json(folder / f"{name}.json", _Saved)
         features = FeatureSet(saved.columns)
         widths = len(features.numeric_names) + len(saved.extra), len(features.category_sizes)
-        table = read_table(folder / f"{name}.arrow", {"numeric": widths[:1], "categories": widths[1:]})
+        shapes = {"numeric": widths[:1], "categories": widths[1:], "organic": ()}
+        table = read_table(folder / f"{name}.arrow", shapes)
         vocab = Vocab.load(folder / f"{name}_ids.arrow")
         if len(vocab) != len(table["numeric"]):
             raise DataError(
@@ -132,7 +143,10 @@ class EntityFeatures:
                 "Prepare the data again."
             )
         entities = Entities(
-            table["numeric"], table["categories"].astype(np.int32), np.zeros((len(vocab), 0), np.float32)
+            table["numeric"],
+            table["categories"].astype(np.int32),
+            np.zeros((len(vocab), 0), np.float32),
+            table["organic"].astype(bool),
         )
         return cls(saved.key, vocab, saved.trained, features, saved.extra, entities)
 
@@ -206,5 +220,26 @@ def _table(
         0,
     )  # an id of the table that cannot be an id must not describe the unknown one
     return Entities(
-        np.concatenate([numeric, extra], axis=1), categories, np.zeros((len(vocab), 0), np.float32)
+        np.concatenate([numeric, extra], axis=1),
+        categories,
+        np.zeros((len(vocab), 0), np.float32),
+        np.zeros(len(vocab), bool),
     )
+
+
+def _without_organic(key: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_] | None]:
+    """The table of items without the column ``organic``, and that column; None where there is none (or users)."""
+    if key != "item_id" or ORGANIC not in frame.columns:
+        return frame, None
+    values = frame[ORGANIC]
+    flags = (
+        values.cast(pl.Float64, strict=False)
+        if values.dtype in (pl.Boolean, pl.Null) or values.dtype.is_numeric()
+        else None
+    )
+    if flags is None or not flags.drop_nulls().is_in([0.0, 1.0]).all():
+        raise DataError(
+            f"the table of items has a column '{ORGANIC}' of type {values.dtype}, which says whether an item is content "
+            "that is never recommended; it must be true or false in every row."
+        )
+    return frame.drop(ORGANIC), (flags == 1.0).fill_null(False).to_numpy()

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from slatewise import config as configs
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
+from slatewise.data.clock import seconds
 from slatewise.data.columns import Column, FeatureSet, NumberColumn
 from slatewise.data.entities import EntityFeatures, read_json
 from slatewise.data.history import History, history_lists, no_history
-from slatewise.data.prepared import REQUEST_COLUMNS, Array, Split, request_shapes
+from slatewise.data.prepared import REQUEST_COLUMNS, Split, request_shapes
 from slatewise.data.ragged import Ragged, pad, ragged
 from slatewise.data.requests import (
     CONTEXT,
@@ -32,6 +33,7 @@ from slatewise.data.requests import (
     width_of,
 )
 from slatewise.data.schema import FeedbackKind, Schema
+from slatewise.data.tables import Array
 from slatewise.data.vocab import Vocab
 from slatewise.errors import DataError
 
@@ -83,11 +85,13 @@ class FeatureTransform:
         history: int,
         candidates_width: int,
         histories: History | None = None,
+        interactions: pl.DataFrame | None = None,
     ) -> FeatureTransform:
         """Learn vocabularies and statistics from training requests.
 
         Items count as trained if a training request offers them, shows them, or has them in its history
-        (``histories``); all others of the items table have features only (see :class:`EntityFeatures`).
+        (``histories``), or if they are in the ``interactions`` that may be trained on; all others of the items table
+        have features only (see :class:`EntityFeatures`). Users likewise.
 
         Raises:
             DataError: a table or column is not what the log schema says.
@@ -95,10 +99,13 @@ class FeatureTransform:
         offered = candidate_lists(train).flat
         shown = ragged(train["exposed"]).flat if "exposed" in train.columns else offered.head(0)
         before = histories.used() if histories is not None else offered.head(0)
-        asking = train["user_id"] if "user_id" in train.columns else pl.Series([], dtype=pl.Null)
-        named = [ids.unique() for ids in (offered, shown, before) if len(ids)]
+        met = interactions["item_id"] if interactions is not None else offered.head(0)
+        asking = [
+            frame["user_id"] for frame in (train, interactions) if frame is not None and "user_id" in frame
+        ]
+        named = [ids.unique() for ids in (offered, shown, before, met) if len(ids)]
         return cls(
-            users=EntityFeatures.fit("user_id", users, asking),
+            users=EntityFeatures.fit("user_id", users, Vocab.of(*asking).ids),
             items=EntityFeatures.fit("item_id", items, Vocab.of(*named).ids, shown),
             context=FeatureSet.fit(train, [name for name in train.columns if name.startswith(CONTEXT)]),
             candidate=fit_candidate_columns(train),
@@ -148,14 +155,14 @@ class FeatureTransform:
             given = "history" in requests.columns
             histories = history_lists(requests, self.history) if given else no_history(requests.height)
         schema = self._schema_for(requests, width)
-        history_codes = self.items.vocab.encode(histories.items)
+        past = self._coded(histories)
         shapes = request_shapes(schema)
         out = {
             name: np.zeros((requests.height, *shapes[name]), kind) for name, kind in REQUEST_COLUMNS.items()
         }
         for start in range(0, requests.height, _CHUNK):
             rows = slice(start, min(start + _CHUNK, requests.height))
-            chunk = self._chunk(requests[rows], histories.rows(rows), history_codes, schema)
+            chunk = self._chunk(requests[rows], histories.rows(rows), past, schema)
             for name, values in chunk.items():
                 out[name][rows] = values
         return out
@@ -233,23 +240,37 @@ class FeatureTransform:
         )
 
     def _chunk(
-        self, requests: pl.DataFrame, histories: History, history_codes: NDArray[np.int32], schema: Schema
+        self, requests: pl.DataFrame, histories: History, past: dict[str, Array], schema: Schema
     ) -> dict[str, Array]:
         offered = candidate_lists(requests)
-        num_history, history, history_feedback = histories.padded(history_codes, schema.history)
         return {
             "user": self._user(requests),
+            "time": self._time(requests),
             "context_numeric": self.context.numeric(requests),
             "context_categories": self.context.categories(requests),
             "num_candidates": offered.count,
             "candidates": pad(self.items.vocab.encode(offered.flat), offered.count, schema.candidates),
             "candidate_numeric": candidate_numeric(requests, offered, self.candidate, schema.candidates),
-            "num_history": num_history,
-            "history": history,
-            "history_feedback": history_feedback,
             "propensity": list_propensity(requests),
+            **histories.padded(past, schema.history),
             **self._exposure(requests, offered, schema.exposed),
         }
+
+    def _coded(self, histories: History) -> dict[str, Array]:
+        """The flat run of interactions as the arrays that the columns of the history are cut from."""
+        known = histories.context.width > 0
+        context = histories.context if known else pl.DataFrame({"": np.zeros(len(histories.items), bool)})
+        return {
+            "history": self.items.vocab.encode(histories.items),
+            "history_feedback": histories.feedback,
+            "history_time": histories.time,
+            "history_context_numeric": self.context.numeric(context),
+            "history_context_categories": self.context.categories(context),
+        }
+
+    def _time(self, requests: pl.DataFrame) -> NDArray[np.int64]:
+        timed = "timestamp" in requests.columns
+        return seconds(requests["timestamp"]) if timed else np.zeros(requests.height, np.int64)
 
     def _user(self, requests: pl.DataFrame) -> NDArray[np.int32]:
         named = "user_id" in requests.columns
@@ -277,9 +298,11 @@ class FeatureTransform:
         if "history" not in requests.columns:
             return batch
         histories = history_lists(requests, self.history)
-        _, rows_BH, _ = histories.padded(ids.encode(histories.items), self.history)
+        rows_BH = histories.padded({"row": ids.encode(histories.items)}, self.history)["row"]
+        organic_BH = np.where(rows_BH > 0, table.organic[rows_BH], batch.history_organic_BH.numpy())
         return replace(
             batch,
+            history_organic_BH=torch.from_numpy(organic_BH),
             history_numeric_BHF=_laid_over(batch.history_numeric_BHF, table.numeric, rows_BH),
             history_categories_BHC=_laid_over(batch.history_categories_BHC, table.categories, rows_BH),
         )

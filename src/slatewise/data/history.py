@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slatewise.data.ragged import aligned, numbers, pad, ragged
+from slatewise.data.clock import seconds
+from slatewise.data.ragged import aligned, numbers, pad, ragged, relist
 from slatewise.data.vocab import Vocab
 from slatewise.errors import DataError
+
+FEEDBACK, TIMESTAMP = "history_feedback", "history_timestamp"
 
 
 @dataclass(frozen=True)
@@ -19,17 +24,21 @@ class History:
 
     Attributes:
         items: (m,) item ids.   feedback: (m,) weighted feedback of each.
+        time: (m,) seconds since 1970, 0 = unknown.
+        context: (m,) rows of ``context_<name>`` columns; no column where nothing is known.
         start, end: (n,) the request's history is ``items[start:end]``.
     """
 
     items: pl.Series
     feedback: NDArray[np.float32]
+    time: NDArray[np.int64]
+    context: pl.DataFrame
     start: NDArray[np.int64]
     end: NDArray[np.int64]
 
     def rows(self, rows: slice | NDArray[np.bool_]) -> History:
         """The histories of the chosen requests."""
-        return History(self.items, self.feedback, self.start[rows], self.end[rows])
+        return replace(self, start=self.start[rows], end=self.end[rows])
 
     def used(self) -> pl.Series:
         """The distinct items that stand in any request's history."""
@@ -38,41 +47,63 @@ class History:
         np.add.at(edges, self.end, -1)
         return self.items.filter(pl.Series(edges.cumsum()[:-1] > 0)).unique()
 
-    def padded(
-        self, codes: NDArray[np.int32], width: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """Fixed-width arrays of the last ``width``: number (n,), item codes (n, width), feedback (n, width).
-
-        ``codes`` has one entry an interaction (the vocabulary's index of ``items``).
-        """
+    def places(self, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many interactions each request has, at most the last ``width``, and where in the flat run they stand."""
         count = np.minimum(self.end - self.start, width)
         first = self.end - count
-        flat = np.repeat(first - (count.cumsum() - count), count) + np.arange(count.sum())
-        return count.astype(np.int32), pad(codes[flat], count, width), pad(self.feedback[flat], count, width)
+        return count, np.repeat(first - (count.cumsum() - count), count) + np.arange(count.sum())
+
+    def padded(self, flat: Mapping[str, NDArray[Any]], width: int) -> dict[str, NDArray[Any]]:
+        """``num_history`` (n,) and each of the ``flat`` (m, ...) arrays as (n, width, ...), the last ``width`` of a
+        request, zero behind its end."""
+        count, place = self.places(width)
+        columns = {name: pad(values[place], count, width) for name, values in flat.items()}
+        return {"num_history": count.astype(np.int32), **columns}
 
 
 def no_history(requests: int) -> History:
     """Empty histories."""
     nowhere = np.zeros(requests, np.int64)
-    return History(pl.Series([], dtype=pl.Int64), np.zeros(0, np.float32), nowhere, nowhere)
+    nothing = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    return History(pl.Series([], dtype=pl.Int64), *nothing, pl.DataFrame(), nowhere, nowhere)
 
 
 def history_lists(requests: pl.DataFrame, length: int) -> History:
     """Histories that the requests bring along: ``history`` (oldest first) and, if there,
-    ``history_feedback``.
+    ``history_feedback``, ``history_timestamp`` and ``history_context_<name>``.
 
-    Without feedback every interaction counts 1.
+    Without feedback every interaction counts 1; times and contexts that are not there are unknown.
 
     Raises:
-        DataError: a row's two lists differ in length.
+        DataError: a row's lists differ in length.
     """
     lists = ragged(requests["history"])
+
+    def beside(column: str) -> pl.Series:
+        return aligned(requests, column, lists, "history").flat
+
+    given, size = requests.columns, len(lists.flat)
+    feedback = _finite(numbers(beside(FEEDBACK))) if FEEDBACK in given else np.ones(size, np.float32)
+    time = seconds(beside(TIMESTAMP)) if TIMESTAMP in given else np.zeros(size, np.int64)
+    context = {
+        name.removeprefix("history_"): beside(name) for name in given if name.startswith("history_context_")
+    }
     end = lists.count.cumsum()
-    if "history_feedback" in requests.columns:
-        feedback = _finite(numbers(aligned(requests, "history_feedback", lists, "history").flat))
-    else:
-        feedback = np.ones(len(lists.flat), np.float32)
-    return History(lists.flat, feedback, np.maximum(end - lists.count, end - length), end)
+    start = np.maximum(end - lists.count, end - length)
+    return History(lists.flat, feedback, time, pl.DataFrame(context), start, end)
+
+
+def history_columns(histories: History) -> list[pl.Series]:
+    """Histories as the list columns that a caller sends: ``history``, ``history_feedback``, ``history_timestamp`` (in
+    seconds) and each ``history_context_<name>``; the inverse of :func:`history_lists`."""
+    count, place = histories.places(int((histories.end - histories.start).max(initial=0)))
+    flat = {
+        "history": histories.items.gather(place),
+        FEEDBACK: pl.Series(histories.feedback[place].astype(np.float64)),
+        TIMESTAMP: pl.Series(histories.time[place]),
+        **{f"history_{column.name}": column.gather(place) for column in histories.context},
+    }
+    return [relist(values, count, name) for name, values in flat.items()]
 
 
 def history_windows(interactions: pl.DataFrame, requests: pl.DataFrame, length: int) -> History:
@@ -110,29 +141,56 @@ def history_windows(interactions: pl.DataFrame, requests: pl.DataFrame, length: 
     feedback = (
         _finite(numbers(kept["feedback"])) if "feedback" in kept.columns else np.ones(len(order), np.float32)
     )
-    return History(kept["item_id"], feedback, np.where(known, start, 0), np.where(known, end, 0))
+    return History(
+        items=kept["item_id"],
+        feedback=feedback,
+        time=seconds(kept["timestamp"]),
+        context=kept.select(pl.col("^context_.*$")),
+        start=np.where(known, start, 0),
+        end=np.where(known, end, 0),
+    )
 
 
 def exposure_interactions(
     requests: pl.DataFrame, target: dict[str, float], *, positive: bool = False
 ) -> pl.DataFrame:
-    """The requests' own exposures as interactions: every shown item, at its request's timestamp.
+    """The requests' own exposures as interactions: every shown item, at its request's timestamp and in its context.
 
-    ``feedback`` is the feedback weighted by ``target``, so a shown item without any has 0. With ``positive``
-    only items with weighted feedback above 0 are kept.
+    ``feedback`` is the feedback weighted by ``target``, so a shown item without any has 0; each
+    ``feedback_<kind>`` is there too, 0 where it is missing. With ``positive`` only items with weighted feedback above 0 are kept.
 
     Raises:
         DataError: a feedback list is not as long as the exposed list.
     """
     shown = ragged(requests["exposed"])
-    total = np.zeros(len(shown.flat), np.float64)
-    for kind, weight in target.items():
-        if f"feedback_{kind}" in requests.columns:
-            values = numbers(aligned(requests, f"feedback_{kind}", shown, "exposed").flat)
-            total += weight * _finite(values)
-    frame = requests.select("user_id", "timestamp")[shown.row]
-    frame = frame.with_columns(shown.flat.alias("item_id"), pl.Series("feedback", total))
+    kinds = {
+        name: pl.Series(_finite(numbers(aligned(requests, name, shown, "exposed").flat)))
+        for name in requests.columns
+        if name.startswith("feedback_")
+    }
+    frame = requests.select("user_id", "timestamp", pl.col("^context_.*$"))[shown.row]
+    frame = frame.with_columns(shown.flat.alias("item_id"), **kinds).with_columns(
+        feedback=weighted(pl.DataFrame(kinds), target) if kinds else pl.lit(0.0)
+    )
     return frame.filter(pl.col("feedback") > 0) if positive else frame
+
+
+def weighted(kinds: pl.DataFrame, target: dict[str, float]) -> pl.Series:
+    """The feedback of each row as one number: its ``feedback_<kind>`` columns, weighed by ``target``."""
+    total = np.zeros(kinds.height)
+    for kind, weight in target.items():
+        if f"feedback_{kind}" in kinds.columns:
+            total += weight * _finite(numbers(kinds[f"feedback_{kind}"]))
+    return pl.Series("feedback", total)
+
+
+def with_feedback(interactions: pl.DataFrame, target: dict[str, float]) -> pl.DataFrame:
+    """Interactions with the column ``feedback``: their own, else their kinds weighed by ``target``, else 1 each."""
+    if "feedback" in interactions.columns:
+        return interactions
+    if any(name.startswith("feedback_") for name in interactions.columns):
+        return interactions.with_columns(weighted(interactions, target))
+    return interactions.with_columns(feedback=pl.lit(1.0))
 
 
 def request_history(
@@ -152,7 +210,7 @@ def request_history(
         return no_history(requests.height)
     if interactions is None:
         interactions = exposure_interactions(requests, target)
-    return history_windows(interactions, requests, length)
+    return history_windows(with_feedback(interactions, target), requests, length)
 
 
 def _ranks(done: pl.Series, asked: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from slatewise.data.log_faults import Fault
+from slatewise.data.ragged import each, ragged
 from slatewise.names import nearest
 
 MAX_INT = 2**63 - 1
@@ -16,6 +17,7 @@ ISO_8601 = (
 )
 
 ID, IDS, NUMBERS, PROPENSITY, SCALAR, TIME = "id", "ids", "numbers", "propensity", "scalar", "time"
+SCALARS, TIMES = "scalars", "times"
 
 FIXED = {
     "request_id": ID,
@@ -27,8 +29,9 @@ FIXED = {
     "propensity": PROPENSITY,
     "history": IDS,
     "history_feedback": NUMBERS,
+    "history_timestamp": TIMES,
 }
-PREFIXED = {"feedback_": NUMBERS, "context_": SCALAR, "candidate_": NUMBERS}
+PREFIXED = {"feedback_": NUMBERS, "context_": SCALAR, "candidate_": NUMBERS, "history_context_": SCALARS}
 REQUIRED = ("request_id", "user_id", "timestamp", "candidates", "exposed")
 REQUIRED_RANKING = ("request_id", "user_id", "candidates")
 
@@ -39,6 +42,8 @@ ALLOWED = {
     PROPENSITY: "a number, or a list with one number an exposed item",
     SCALAR: "a number, a boolean or a string",
     TIME: "a number, a date or a datetime",
+    SCALARS: "a list of numbers, of booleans or of strings",
+    TIMES: "a list of numbers, of dates or of datetimes",
 }
 
 
@@ -67,6 +72,11 @@ def is_outcome(name: str) -> bool:
 def feedback_columns(frame: pl.DataFrame) -> list[str]:
     """Columns of feedback, in the frame's order."""
     return [name for name in frame.columns if name.startswith("feedback_")]
+
+
+def beside_history(frame: pl.DataFrame) -> list[str]:
+    """Columns with one entry for each of ``history``."""
+    return [n for n in frame.columns if n.startswith("history_") and shape_of(n) is not None]
 
 
 def feature_columns(frame: pl.DataFrame) -> list[str]:
@@ -119,7 +129,10 @@ def _unknown(frame: pl.DataFrame) -> list[Fault]:
 
 
 def _unknown_fault(name: str, known: list[str]) -> Fault:
-    rule = "allowed besides the fixed columns are feedback_<kind>, context_<name> and candidate_<feature>"
+    rule = (
+        "allowed besides the fixed columns are feedback_<kind>, context_<name>, "
+        "history_context_<name> and candidate_<feature>"
+    )
     message = f"{name} is no column of the log schema, so it is not read; {rule}.{nearest(name, known)}"
     return Fault(row=None, column=name, kind="unknown-column", message=message, level="warning")
 
@@ -284,6 +297,34 @@ def as_time(column: pl.Series) -> pl.Series:
     raise WrongType(_words(dtype))
 
 
+def as_times(column: pl.Series) -> pl.Series:
+    """A list of what :func:`as_time` gives.
+
+    Raises:
+        WrongType: no list of times.
+    """
+    return _as_each(column, as_time)
+
+
+def as_scalars(column: pl.Series) -> pl.Series:
+    """A list of what :func:`as_scalar` gives.
+
+    Raises:
+        WrongType: no list of numbers, booleans or strings.
+    """
+    return _as_each(column, as_scalar)
+
+
+def _as_each(column: pl.Series, cast: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    column, _ = _as_list(column)
+    try:
+        return each(column, cast)
+    except WrongType as wrong:
+        if wrong.row is None:
+            raise WrongType(_words(column.dtype)) from None
+        raise WrongType(wrong.came, int(ragged(column).row[wrong.row]), wrong.count) from None
+
+
 def iso_to_moment(text: pl.Series) -> pl.Series:
     """ISO 8601 dates and datetimes to UTC moments (no offset means UTC); null where the string is neither."""
     parts = text.str.strip_chars().str.extract_groups(ISO_8601)
@@ -316,4 +357,6 @@ CAST: dict[str, Callable[[pl.Series], pl.Series]] = {
     PROPENSITY: as_propensity,
     SCALAR: as_scalar,
     TIME: as_time,
+    SCALARS: as_scalars,
+    TIMES: as_times,
 }

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from slatewise.data.log_columns import ID, IDS, NUMBERS, PROPENSITY, shape_of
+from slatewise.data.log_columns import ID, IDS, NUMBERS, PROPENSITY, SCALARS, TIMES, shape_of
+from slatewise.data.ragged import each
 from slatewise.errors import DataError
 
 INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"  # at most 18 digits always fit 64 bits
@@ -38,16 +39,20 @@ def read_csv(raw: bytes, source: str) -> pl.DataFrame:
         frame = pl.read_csv(raw, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{source}{_ragged(raw) or f' is not a CSV file: {_first_line(error)}.'}") from None
-    columns = {name: _column(frame[name], source) for name in frame.columns}
+    flat = (
+        "item_id" in frame.columns
+    )  # items and interactions have no lists: one item a row, one value a cell
+    columns = {name: _column(frame[name], None if flat else shape_of(name), source) for name in frame.columns}
     return pl.DataFrame(_integer_ids(columns))
 
 
-def _column(text: pl.Series, source: str) -> pl.Series:
-    shape = shape_of(text.name)
+def _column(text: pl.Series, shape: str | None, source: str) -> pl.Series:
     if shape == IDS:
         return _lists(text, source)
     if shape == NUMBERS or (shape == PROPENSITY and text.str.contains(r"[\[|,]").any()):
         return _number_lists(text, source)
+    if shape in (SCALARS, TIMES):
+        return each(_lists(text, source), infer)
     if shape == ID or text.name in ENTITY_IDS:
         return as_integers(text)
     return infer(text)

@@ -8,7 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from slatewise.data.log_columns import NUMBERS, feature_columns, feedback_columns, shape_of
+from slatewise.data.log_columns import (
+    NUMBERS,
+    SCALARS,
+    TIMES,
+    beside_history,
+    feature_columns,
+    feedback_columns,
+    shape_of,
+)
 from slatewise.data.log_faults import Fault, show
 
 Row = dict[str, Any]
@@ -43,8 +51,8 @@ def rules_for(frame: pl.DataFrame) -> list[Rule]:
         rules += _exposed_rules(frame)
     if "propensity" in have:
         rules += _propensity_rules(frame)
-    if {"history", "history_feedback"} <= have:
-        rules.append(_length("history_feedback", "history"))
+    if "history" in have:
+        rules += [_length(name, "history") for name in beside_history(frame)]
     return rules + _number_rules(frame)
 
 
@@ -210,13 +218,19 @@ def _number_rules(frame: pl.DataFrame) -> list[Rule]:
     rules: list[Rule] = []
     for name in frame.columns:
         shape, dtype = shape_of(name), frame[name].dtype
-        if shape == NUMBERS:
+        if shape in (SCALARS, TIMES):
+            rules += [_elements_not_finite(name, missing_allowed=True)] if _float_list(dtype) else []
+        elif shape == NUMBERS:
             rules.append(_elements_not_finite(name, missing_allowed=name in feature_columns(frame)))
         elif name.startswith("context_") and dtype.is_float():
             rules.append(_infinite_context(name))
     if "candidate_scores" in frame.columns:
         rules.append(_scores_null())
     return rules
+
+
+def _float_list(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.List) and dtype.inner in (pl.Float32, pl.Float64)
 
 
 def _elements_not_finite(name: str, *, missing_allowed: bool) -> Rule:

@@ -142,29 +142,29 @@ def _cast(column: pl.Series, keys: tuple[str, ...], ids: dict[str, pl.DataType])
 
 
 def _feedback(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Fault]]:
-    """``user_id, item_id, timestamp, feedback``; a table without feedback says only that it happened: 1.0."""
-    if "feedback" not in frame.columns:
-        frame = frame.with_columns(feedback=pl.lit(1.0))
-    kept = [name for name in (*KEYS["interactions"], "feedback") if name in frame.columns]
-    extra = [name for name in frame.columns if name not in kept]
-    faults = [
-        Fault(
-            row=None,
-            column=name,
-            kind="unknown-column",
-            level="warning",
-            table="interactions",
-            message=f"{name} is not read; interactions has {', '.join(kept)}.",
-        )
-        for name in extra
-    ]
-    if frame.schema["feedback"] == pl.String:
-        message = "feedback came as a string; allowed is a number."
-        faults.append(
-            Fault(row=None, column="feedback", kind="wrong-type", message=message, table="interactions")
-        )
-        return frame.select(kept).drop("feedback"), faults
-    return frame.select(kept).with_columns(pl.col("feedback").cast(pl.Float64)), faults
+    """The keys, feedback as numbers, contexts; a table without any feedback says only that it happened: 1.0."""
+    kinds = [name for name in frame.columns if name == "feedback" or name.startswith("feedback_")]
+    if not kinds:
+        frame, kinds = frame.with_columns(feedback=pl.lit(1.0)), ["feedback"]
+    context = [name for name in frame.columns if name.startswith("context_")]
+    kept = [*(name for name in KEYS["interactions"] if name in frame.columns), *kinds, *context]
+    faults = [_not_read(name, kept) for name in frame.columns if name not in kept]
+    strings = [name for name in kinds if frame.schema[name] == pl.String]
+    faults += [_no_number(name) for name in strings]
+    numbers = [name for name in kinds if name not in strings]
+    return frame.select(kept).drop(strings).with_columns(pl.col(numbers).cast(pl.Float64)), faults
+
+
+def _not_read(name: str, kept: list[str]) -> Fault:
+    message = f"{name} is not read; interactions has {', '.join(kept)}; feedback_<kind> and context_<name> would be."
+    return Fault(
+        row=None, column=name, kind="unknown-column", level="warning", table="interactions", message=message
+    )
+
+
+def _no_number(name: str) -> Fault:
+    message = f"{name} came as a string; allowed is a number."
+    return Fault(row=None, column=name, kind="wrong-type", message=message, table="interactions")
 
 
 def _rules(frame: pl.DataFrame, table: str) -> list[Rule]:
@@ -176,7 +176,8 @@ def _rules(frame: pl.DataFrame, table: str) -> list[Rule]:
     if table != "interactions" and have:
         rules.append(_duplicate(have[0]))
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
-    return rules + [_not_finite(name, strict=name in ("feedback", "timestamp")) for name in floats]
+    strict = [name for name in floats if table == "interactions" and not name.startswith("context_")]
+    return rules + [_not_finite(name, strict=name in strict) for name in floats]
 
 
 def _duplicate(key: str) -> Rule:
@@ -194,7 +195,7 @@ def _not_finite(name: str, *, strict: bool) -> Rule:
     column = pl.col(name)
     when = (
         column.is_null() | ~column.is_finite()
-        if strict and name == "feedback"
+        if strict and name != "timestamp"
         else (column.is_not_null() & ~column.is_finite() if strict else column.is_infinite())
     )
     rest = "." if strict else ", and null for a missing one."

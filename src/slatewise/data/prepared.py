@@ -4,10 +4,12 @@ Layout of the folder::
 
     manifest.json      Manifest (schema, target, counts, source)
     transform/         FeatureTransform (vocabularies, statistics), the same that serving uses
-    items.arrow        one row an item of the vocabulary: numeric, categories, vector (row 0 = unknown)
+    items.arrow        one row an item of the vocabulary: numeric, categories, vector, organic (row 0 = unknown)
     users.arrow        one row a user: numeric, categories (row 0 = unknown)
     examples.parquet   a few requests as a caller sends them, to try `slatewise rank` with
     train.arrow  validation.arrow  test.arrow      one row a request, fixed-width columns
+    interactions.arrow, sequences.arrow            what the users of the training part did, one after the other
+                                                   (slatewise.data.interactions), where users and times are known
     judges.arrow       some protocols: requests of users of their own, for judges to learn from and nobody else
 """
 
@@ -19,15 +21,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest, Schema
+from slatewise.data.tables import Array, Entities, float_tensor, front_mask, long_tensor, read_table
 from slatewise.errors import DataError
-
-Array = NDArray[np.generic]
 
 SPLITS = ("train", "validation", "test")
 JUDGES = "judges"
@@ -35,6 +35,7 @@ JUDGES = "judges"
 # Columns of a split and the dtype each is stored in; widths follow from the schema.
 REQUEST_COLUMNS = {
     "user": np.int32,  # (n,)
+    "time": np.int64,  # (n,) seconds since 1970, 0 = unknown
     "context_numeric": np.float32,  # (n, F)
     "context_categories": np.int32,  # (n, C)
     "num_candidates": np.int32,  # (n,)
@@ -43,6 +44,9 @@ REQUEST_COLUMNS = {
     "num_history": np.int32,  # (n,)
     "history": np.int32,  # (n, H) item indices, newest last among the first num_history
     "history_feedback": np.float32,  # (n, H)
+    "history_time": np.int64,  # (n, H) seconds since 1970, 0 = unknown
+    "history_context_numeric": np.float32,  # (n, H, F) the context in which the item was met
+    "history_context_categories": np.int32,  # (n, H, C)
     "num_exposed": np.int32,  # (n,)
     "exposed": np.int32,  # (n, E) indices into the candidate axis
     "feedback": np.float32,  # (n, E, K)
@@ -50,58 +54,12 @@ REQUEST_COLUMNS = {
 }
 
 
-def write_table(path: Path, columns: dict[str, Array]) -> None:
-    """Write arrays of one common first dimension as one Arrow record batch of fixed-size-list columns."""
-    rows = len(next(iter(columns.values())))
-    arrays, names = (
-        [pa.array(np.arange(rows, dtype=np.int32))],
-        ["row"],
-    )  # a table without features keeps its length
-    for name, array in columns.items():
-        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
-        width = int(np.prod(array.shape[1:], dtype=np.int64))
-        if array.ndim > 1 and width == 0:
-            continue  # Arrow has no zero-width list; the reader restores the empty axis from the schema
-        arrays.append(flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, width))
-        names.append(name)
-    batch = pa.record_batch(arrays, names=names)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-
-
-def read_table(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Memory-map a table written by :func:`write_table`; ``shapes`` gives the trailing axes of each column.
-
-    Raises:
-        DataError: the file is missing, cut short, or has other columns.
-    """
-    try:
-        with pa.memory_map(str(path)) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
-    except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as a prepared table: {error}. Prepare the data again."
-        ) from None
-    columns: dict[str, Array] = {}
-    for name, shape in shapes.items():
-        if 0 in shape:
-            columns[name] = np.zeros((batch.num_rows, *shape), REQUEST_COLUMNS.get(name, np.float32))
-            continue
-        if name not in batch.schema.names:
-            raise DataError(
-                f"{path} has no column '{name}'; it was written by another version. Prepare it again."
-            )
-        column = batch.column(name)
-        flat = column.flatten() if shape else column
-        columns[name] = flat.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *shape)
-    return columns
-
-
 def request_shapes(schema: Schema) -> dict[str, tuple[int, ...]]:
     """Trailing axes of every column of a split."""
     n, e, h = schema.candidates, schema.exposed, schema.history
     return {
         "user": (),
+        "time": (),
         "context_numeric": (len(schema.context_numeric),),
         "context_categories": (len(schema.context_categories),),
         "num_candidates": (),
@@ -110,24 +68,14 @@ def request_shapes(schema: Schema) -> dict[str, tuple[int, ...]]:
         "num_history": (),
         "history": (h,),
         "history_feedback": (h,),
+        "history_time": (h,),
+        "history_context_numeric": (h, len(schema.context_numeric)),
+        "history_context_categories": (h, len(schema.context_categories)),
         "num_exposed": (),
         "exposed": (e,),
         "feedback": (e, len(schema.feedback)),
         "propensity": (),
     }
-
-
-@dataclass(frozen=True)
-class Entities:
-    """Features of all users or all items of the vocabulary; row 0 is the unknown one.
-
-    Attributes:
-        numeric: (I, F) float32, standardised.   categories: (I, C) int32.   vector: (I, D) float32 or width 0.
-    """
-
-    numeric: Array
-    categories: Array
-    vector: Array
 
 
 @dataclass(frozen=True)
@@ -148,25 +96,31 @@ class Split:
         c = {name: column[rows] for name, column in self.columns.items()}
         user, items, history = c["user"], c["candidates"], c["history"]
         index = np.arange(len(self), dtype=np.int64)[rows]
+        history_mask_BH = front_mask(c["num_history"], history.shape[1])
         return ListBatch(
-            user_B=_long(user),
-            user_numeric_BF=_float(self.users.numeric[user]),
-            user_categories_BC=_long(self.users.categories[user]),
-            context_numeric_BF=_float(c["context_numeric"]),
-            context_categories_BC=_long(c["context_categories"]),
-            candidates_BN=_long(items),
-            mask_BN=_front(c["num_candidates"], items.shape[1]),
-            item_numeric_BNF=_float(self.items.numeric[items]),
-            item_categories_BNC=_long(self.items.categories[items]),
-            candidate_numeric_BNF=_float(c["candidate_numeric"]),
-            history_BH=_long(history),
-            history_mask_BH=_front(c["num_history"], history.shape[1]),
-            history_numeric_BHF=_float(self.items.numeric[history]),
-            history_categories_BHC=_long(self.items.categories[history]),
-            history_feedback_BH=_float(c["history_feedback"]),
-            exposed_BE=_long(c["exposed"]),
-            exposed_mask_BE=_front(c["num_exposed"], c["exposed"].shape[1]),
-            feedback_BEK=_float(c["feedback"]),
+            user_B=long_tensor(user),
+            user_numeric_BF=float_tensor(self.users.numeric[user]),
+            user_categories_BC=long_tensor(self.users.categories[user]),
+            time_B=long_tensor(c["time"]),
+            context_numeric_BF=float_tensor(c["context_numeric"]),
+            context_categories_BC=long_tensor(c["context_categories"]),
+            candidates_BN=long_tensor(items),
+            mask_BN=front_mask(c["num_candidates"], items.shape[1]),
+            item_numeric_BNF=float_tensor(self.items.numeric[items]),
+            item_categories_BNC=long_tensor(self.items.categories[items]),
+            candidate_numeric_BNF=float_tensor(c["candidate_numeric"]),
+            history_BH=long_tensor(history),
+            history_mask_BH=history_mask_BH,
+            history_numeric_BHF=float_tensor(self.items.numeric[history]),
+            history_categories_BHC=long_tensor(self.items.categories[history]),
+            history_organic_BH=torch.from_numpy(self.items.organic[history]) & history_mask_BH,
+            history_feedback_BH=float_tensor(c["history_feedback"]),
+            history_time_BH=long_tensor(c["history_time"]),
+            history_context_numeric_BHF=float_tensor(c["history_context_numeric"]),
+            history_context_categories_BHC=long_tensor(c["history_context_categories"]),
+            exposed_BE=long_tensor(c["exposed"]),
+            exposed_mask_BE=front_mask(c["num_exposed"], c["exposed"].shape[1]),
+            feedback_BEK=float_tensor(c["feedback"]),
             request_B=torch.from_numpy(index),
         )
 
@@ -180,18 +134,6 @@ class Split:
         return Split(
             self.name, self.schema, {k: v[:count] for k, v in self.columns.items()}, self.users, self.items
         )
-
-
-def _long(array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
-
-
-def _float(array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-
-
-def _front(count: Array, width: int) -> torch.Tensor:
-    return torch.from_numpy(np.arange(width, dtype=np.int32) < np.asarray(count, np.int32)[:, None])
 
 
 @dataclass(frozen=True)
@@ -217,7 +159,7 @@ class PreparedData:
         allowed = (*SPLITS, JUDGES) if (self.path / f"{JUDGES}.arrow").exists() else SPLITS
         if name not in allowed:
             raise DataError(f"there is no split '{name}' in {self.path}; allowed: {', '.join(allowed)}.")
-        columns = read_table(self.path / f"{name}.arrow", request_shapes(self.schema))
+        columns = read_table(self.path / f"{name}.arrow", request_shapes(self.schema), REQUEST_COLUMNS)
         return Split(name, self.schema, columns, self.users, self.items)
 
     def with_target(self, target: dict[str, float]) -> PreparedData:
@@ -253,13 +195,18 @@ def load_data(path: Path | str) -> PreparedData:
             "numeric": (len(schema.item_numeric),),
             "categories": (len(schema.item_categories),),
             "vector": (schema.item_vector,),
+            "organic": (),
         },
     )
+    nobody = np.zeros((schema.users, 0), np.float32), np.zeros(schema.users, bool)
     return PreparedData(
         path,
         manifest,
+        Entities(users["numeric"], users["categories"].astype(np.int32), *nobody),
         Entities(
-            users["numeric"], users["categories"].astype(np.int32), np.zeros((schema.users, 0), np.float32)
+            items["numeric"],
+            items["categories"].astype(np.int32),
+            items["vector"],
+            items["organic"].astype(bool),
         ),
-        Entities(items["numeric"], items["categories"].astype(np.int32), items["vector"]),
     )

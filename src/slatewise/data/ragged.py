@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,13 @@ def relist(flat: pl.Series, count: NDArray[np.int64], name: str) -> pl.Series:
     """Put a list column together again: the inverse of :func:`ragged`, with empty lists for null ones."""
     offsets = pa.array(np.concatenate([[0], count.cumsum()]), pa.int64())
     return pl.Series(name, pa.LargeListArray.from_arrays(offsets, flat.to_arrow()))
+
+
+def each(lists: pl.Series, change: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """The list column with ``change`` applied to all its entries at once; null lists stay null."""
+    inside = ragged(lists)
+    changed = relist(change(inside.flat), inside.count, lists.name)
+    return changed.set(lists.is_null(), None) if lists.null_count() else changed
 
 
 def keep(frame: pl.DataFrame, columns: list[str], like: Ragged, kept: NDArray[np.bool_]) -> pl.DataFrame:

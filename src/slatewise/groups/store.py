@@ -26,7 +26,8 @@ from torch import Tensor
 
 from slatewise.config import Frozen, fingerprint, replace, to_plain
 from slatewise.data.batch import ListBatch
-from slatewise.data.prepared import PreparedData, Split, read_table, write_table
+from slatewise.data.prepared import PreparedData, Split
+from slatewise.data.tables import read_table, write_table
 from slatewise.decoding import beam
 from slatewise.decoding._loop import encode
 from slatewise.errors import ConfigError, DataError

@@ -12,13 +12,22 @@ import numpy as np
 import polars as pl
 
 from slatewise import config as configs
+from slatewise.data.clock import known
 from slatewise.data.entities import entity_vectors
 from slatewise.data.features import FeatureTransform
-from slatewise.data.history import History, request_history
+from slatewise.data.history import (
+    History,
+    exposure_interactions,
+    history_columns,
+    request_history,
+    with_feedback,
+)
 from slatewise.data.log import Lists
-from slatewise.data.prepared import JUDGES, SPLITS, Array, write_table
+from slatewise.data.prepared import JUDGES, SPLITS
 from slatewise.data.requests import width_of
 from slatewise.data.schema import Manifest
+from slatewise.data.sequences import sequence_columns
+from slatewise.data.tables import Array, write_table
 from slatewise.errors import ConfigError, DataError
 from slatewise.files import new_folder
 from slatewise.names import available, plugin, public_name
@@ -96,7 +105,9 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
         DataError: a table or column is not what the log schema says, or there is nothing to train on.
     """
     histories = request_history(lists.requests, lists.interactions, lists.target, lists.history)
-    transform = fit_transform(lists, histories)
+    counts = dict(lists.counts)
+    done = training_interactions(lists, counts)
+    transform = fit_transform(lists, histories, done)
     vectors = entity_vectors(transform.items.vocab, lists.item_vectors)
     schema = transform.schema(vectors.shape[1])
     digest = hashlib.blake2b(digest_size=6)
@@ -106,10 +117,16 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
     _write(folder / "users.arrow", {"numeric": users.numeric, "categories": users.categories}, digest)
     _write(
         folder / "items.arrow",
-        {"numeric": items.numeric, "categories": items.categories, "vector": vectors},
+        {
+            "numeric": items.numeric,
+            "categories": items.categories,
+            "vector": vectors,
+            "organic": items.organic.astype(np.uint8),
+        },
         digest,
     )
-    counts = dict(lists.counts)
+    if done is not None:
+        _write_interactions(done, transform, folder, digest)
     for split, requests, part in _parts(lists.requests, histories):
         _write(folder / f"{split}.arrow", transform.columns(requests, part), digest)
         counts[split] = requests.height
@@ -134,21 +151,35 @@ def _write_examples(requests: pl.DataFrame, histories: History, folder: Path) ->
     golden requests that every ranker carries."""
     few = slice(0, EXAMPLES)
     asked = requests[few].select(
-        pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "history_feedback")
+        pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "^history_.*$")
     )
-    start, end = histories.start[few], histories.end[few]
-    pieces = list(zip(start, end, strict=True))
-    items = pl.Series(
-        "history", [histories.items[int(a) : int(b)] for a, b in pieces], dtype=pl.List(histories.items.dtype)
-    )
-    marks = pl.Series(
-        "history_feedback", [histories.feedback[a:b].tolist() for a, b in pieces], dtype=pl.List(pl.Float64)
-    )
-    asked.with_columns(items, marks).write_parquet(folder / "examples.parquet")
+    asked.with_columns(history_columns(histories.rows(few))).write_parquet(folder / "examples.parquet")
 
 
-def fit_transform(lists: Lists, histories: History) -> FeatureTransform:
-    """Learn the transform from the training requests; widths are those of all splits.
+def training_interactions(lists: Lists, counts: dict[str, int]) -> pl.DataFrame | None:
+    """What may be trained on one after the other, with ``feedback``; None where users or times are not known.
+
+    That is what the protocol says, else the exposures of the training requests. Rows without a user or a time have no
+    place in a sequence; ``counts`` is told how many there are, and how many are left.
+    """
+    done = lists.training_interactions
+    if done is None:
+        if not {"user_id", "timestamp", "exposed"} <= set(lists.requests.columns):
+            return None
+        done = exposure_interactions(lists.requests.filter(split="train"), lists.target)
+    placed = done.filter(pl.col("user_id").is_not_null(), pl.Series(known(done["timestamp"])))
+    if placed.height < done.height:
+        counts["training interactions left out: no user or time"] = done.height - placed.height
+    if not placed.height:
+        return None
+    counts["training interactions"] = placed.height
+    return with_feedback(placed, lists.target)
+
+
+def fit_transform(
+    lists: Lists, histories: History, interactions: pl.DataFrame | None = None
+) -> FeatureTransform:
+    """Learn the transform from the training requests and interactions; widths are those of all splits.
 
     Raises:
         DataError: there is no training request, or a split has an unknown name.
@@ -168,6 +199,7 @@ def fit_transform(lists: Lists, histories: History) -> FeatureTransform:
         history=lists.history,
         candidates_width=width_of(lists.requests, "candidates"),
         histories=histories.rows(train),
+        interactions=interactions,
     )
 
 
@@ -178,6 +210,12 @@ def _parts(requests: pl.DataFrame, histories: History) -> Iterator[tuple[str, pl
         if split == JUDGES and not rows.any():
             continue
         yield split, requests.filter(pl.Series(rows)), histories.rows(rows)
+
+
+def _write_interactions(done: pl.DataFrame, transform: FeatureTransform, folder: Path, digest: Any) -> None:
+    interactions, sequences = sequence_columns(done, transform)
+    _write(folder / "interactions.arrow", interactions, digest)
+    _write(folder / "sequences.arrow", sequences, digest)
 
 
 def _write(path: Path, columns: dict[str, Array], digest: Any) -> None:

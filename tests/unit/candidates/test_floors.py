@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from slatewise.candidates import cooccurrence, geometry
-from slatewise.data.prepared import Entities, Split, request_shapes
+from slatewise.data.prepared import Split, request_shapes
 from slatewise.data.schema import FeedbackKind, Schema
+from slatewise.data.tables import Entities
 from slatewise.errors import DataError
 
 
@@ -23,7 +24,9 @@ def split(
         full[name] = full[name].astype(np.int32)
     full["num_candidates"][:], full["num_exposed"][:], full["user"][:] = 6, 2, 1
     entities = [
-        Entities(np.zeros((n, 0), np.float32), np.zeros((n, 0), np.int32), np.zeros((n, 0)))
+        Entities(
+            np.zeros((n, 0), np.float32), np.zeros((n, 0), np.int32), np.zeros((n, 0)), np.zeros(n, bool)
+        )
         for n in (5, items)
     ]
     return Split("train", schema, full | columns, *entities)

@@ -75,6 +75,12 @@ FAULTS: list[tuple[dict[str, Any], tuple[str, str, int | None]]] = [
     ({"feedback_click": [[1.0, 0.0], [0.0], []]}, ("length", "feedback_click", 2)),
     ({"propensity": [[0.5, 0.5], [0.5, 0.5], [0.5]]}, ("length", "propensity", 1)),
     ({"history": [[1], [2], []], "history_feedback": [[1.0], [], []]}, ("length", "history_feedback", 1)),
+    ({"history": [[1], [], []], "history_timestamp": [[1, 2], [], []]}, ("length", "history_timestamp", 0)),
+    ({"history": [[], [1], []], "history_context_x": [[], [], []]}, ("length", "history_context_x", 1)),
+    ({"history_timestamp": [["2020-01-01"], ["soon"], []]}, ("wrong-type", "history_timestamp", 1)),
+    ({"history_timestamp": [1, 2, 3]}, ("wrong-type", "history_timestamp", None)),
+    ({"history_context_x": [[[1]], [], []]}, ("wrong-type", "history_context_x", None)),
+    ({"history_context_x": [[1.0], [INF], []]}, ("not-finite", "history_context_x", 1)),
     ({"candidate_scores": [[0.5, NAN, 0.0], [1.0, 2.0], [3.0]]}, ("not-finite", "candidate_scores", 0)),
     ({"candidate_scores": [[0.5, 1.0, 0.0], [1.0, None], [3.0]]}, ("not-finite", "candidate_scores", 1)),
     ({"feedback_click": [[1.0, 0.0], [-INF], [1.0]]}, ("not-finite", "feedback_click", 1)),
@@ -188,8 +194,11 @@ def test_requests_without_exposure_and_missing_features_are_no_faults() -> None:
         candidate_price=[[1.0, None, NAN], None, [2.0]],
         context_device=["phone", None, "desk"],
         history=[[9, 9], None, []],
+        history_timestamp=[["2020-01-01", None], None, []],
+        history_context_device=[["phone", None], None, []],
     )
     assert check_requests(frame) == []
+    assert normalise(frame)["history_timestamp"].to_list() == [[1577836800 * 10**6, None], None, []]
     assert normalise(frame)["candidate_price"].to_list()[1:] == [[None, None], [2.0]]
 
 

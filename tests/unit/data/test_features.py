@@ -333,3 +333,47 @@ def test_item_vectors_have_mean_norm_one():
         entity_vectors(
             Vocab.of(pl.Series([1])), pl.DataFrame({"item_id": [1, 2], "vector": [[1.0], [1.0, 2.0]]})
         )
+
+
+def test_organic_items_are_marked_and_are_no_feature(tmp_path):
+    items = item_table().with_columns(organic=pl.col("item_id") < 3)
+    transform = _fit(random_requests(), None, items)
+    assert transform.items.numeric_names == _fit(random_requests(), None, item_table()).items.numeric_names
+    codes = transform.items.vocab.encode(pl.Series([0, 1, 2, 3]))
+    assert transform.items.table.organic[codes].tolist() == [True, True, True, False]
+    assert transform.items.table.organic.sum() == 3
+    transform.save(tmp_path)
+    loaded = FeatureTransform.load(tmp_path)
+    request = pl.DataFrame({"candidates": [[5]], "history": [[2, 999, 3]]})
+    assert loaded.batch(request).history_organic_BH.tolist() == [[True, False, False, False, False]]
+    new = pl.DataFrame({"item_id": [999, 2], "organic": [True, False]})
+    assert loaded.batch(request, items=new).history_organic_BH[0, :3].tolist() == [False, True, False]
+    unsaid = loaded.batch(request, items=new.drop("organic").with_columns(price=pl.lit(1.0)))
+    assert unsaid.history_organic_BH[0, :3].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("values", [["yes", "no"], [0.5, 1.0], [2, 0]])
+def test_a_column_organic_must_be_true_or_false(values):
+    with pytest.raises(DataError, match="must be true or false"):
+        _fit(random_requests(), None, pl.DataFrame({"item_id": [1, 2], "organic": values}))
+
+
+def test_times_and_contexts_unknown_at_ranking_are_zero():
+    transform = _fit(random_requests(), None, item_table())
+    request = pl.DataFrame({"candidates": [[1, 2]], "history": [[3, 4]], "timestamp": ["no time"]})
+    batch = transform.batch(request)
+    assert batch.time_B.tolist() == [0]
+    assert batch.history_time_BH.abs().sum() == batch.history_context_numeric_BHF.abs().sum() == 0
+    assert batch.history_context_categories_BHC.sum() == 0
+    assert batch.history_context_categories_BHC.shape == (1, 5, 2)
+    told = request.with_columns(
+        timestamp=pl.lit("2026-03-01"),
+        history_timestamp=pl.Series([[1_700_000_000_000, None]]),
+        history_context_device=pl.Series([["phone", "car"]]),
+    )
+    batch = transform.batch(told)
+    assert batch.time_B.tolist() == [1772323200]
+    assert batch.history_time_BH[0, :2].tolist() == [1_700_000_000, 0]
+    assert batch.history_context_categories_BHC[0, :, 1].tolist() == [2, 0, 0, 0, 0]
+    with pytest.raises(DataError, match="'history_timestamp' has 1 values for 2 entries of 'history'"):
+        transform.batch(told.with_columns(history_timestamp=pl.Series([[1]])))

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from slatewise.data.history import (
     exposure_interactions,
+    history_columns,
     history_lists,
     history_windows,
     no_history,
     request_history,
+    with_feedback,
 )
 from slatewise.errors import DataError
 
@@ -22,7 +24,8 @@ EVENTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6)), max_size
 
 def _plain(history, length):
     codes = np.arange(len(history.items), dtype=np.int32)
-    count, index, feedback = history.padded(codes, length)
+    columns = history.padded({"row": codes, "feedback": history.feedback}, length)
+    count, index, feedback = columns["num_history"], columns["row"], columns["feedback"]
     rows = range(len(count))
     return [
         (history.items.gather(index[r, : count[r]]).to_list(), feedback[r, : count[r]].tolist()) for r in rows
@@ -120,3 +123,53 @@ def test_used_items_are_exactly_those_in_a_window():
     requests = pl.DataFrame({"user_id": [1, 1], "timestamp": [1, 3]})
     assert sorted(history_windows(interactions, requests, 1).used()) == [10, 12]
     assert len(no_history(3).used()) == 0
+
+
+def test_times_and_contexts_stand_beside_the_items():
+    interactions = pl.DataFrame(
+        {
+            "user_id": [1, 1, 1],
+            "item_id": [10, 11, 12],
+            "timestamp": [9_000, 7_000, 8_000],
+            "context_device": ["tv", "phone", "desk"],
+        }
+    )
+    requests = pl.DataFrame({"user_id": [1, 1, 2], "timestamp": [8_500, 9_500, 9_500]})
+    history = history_windows(interactions, requests, 2)
+    columns = {column.name: column.to_list() for column in history_columns(history)}
+    assert columns == {
+        "history": [[11, 12], [12, 10], []],
+        "history_feedback": [[1.0, 1.0], [1.0, 1.0], []],
+        "history_timestamp": [[7_000, 8_000], [8_000, 9_000], []],
+        "history_context_device": [["phone", "desk"], ["desk", "tv"], []],
+    }
+    again = history_lists(pl.DataFrame(history_columns(history)), 2)
+    places = again.places(2)[1]
+    assert again.time[places].tolist() == [7_000, 8_000, 8_000, 9_000]
+    assert again.context["context_device"].to_list() == ["phone", "desk", "desk", "tv"]
+
+
+def test_feedback_of_several_kinds_is_weighed_where_no_number_is_given():
+    kinds = pl.DataFrame({"item_id": [1, 2], "feedback_click": [1.0, 1.0], "feedback_value": [0.0, 3.0]})
+    assert with_feedback(kinds, {"click": 1.0, "value": 0.5})["feedback"].to_list() == [1.0, 2.5]
+    assert with_feedback(kinds.with_columns(feedback=pl.lit(7.0)), {})["feedback"].to_list() == [7.0, 7.0]
+    assert with_feedback(kinds.select("item_id"), {"click": 1.0})["feedback"].to_list() == [1.0, 1.0]
+
+
+def test_exposures_keep_their_kinds_and_context():
+    requests = pl.DataFrame(
+        {
+            "user_id": [1],
+            "timestamp": [3],
+            "exposed": [[8, 9]],
+            "feedback_click": [[0.0, 1.0]],
+            "feedback_value": [[None, 2.0]],
+            "context_page": ["shoes"],
+        }
+    )
+    rows = exposure_interactions(requests, {"value": 1.0}).to_dicts()
+    fixed = {"user_id": 1, "timestamp": 3, "context_page": "shoes"}
+    assert rows == [
+        {**fixed, "item_id": 8, "feedback_click": 0.0, "feedback_value": 0.0, "feedback": 0.0},
+        {**fixed, "item_id": 9, "feedback_click": 1.0, "feedback_value": 2.0, "feedback": 2.0},
+    ]

@@ -90,3 +90,21 @@ def test_nothing_to_learn_from(tmp_path: Path) -> None:
         load(Config(), nothing)
     with pytest.raises(DataError, match="needs --source"):
         load(Config(), None)
+
+
+def test_interactions_keep_kinds_of_feedback_and_contexts(tmp_path: Path) -> None:
+    write(tmp_path)
+    table = tmp_path / "interactions.csv"
+    head = "user_id,item_id,timestamp,feedback_click,feedback_value,context_page\n"
+    table.write_text(head + "u,1,0,1,2.5,shoes\nv,2,1,0,0,\n")
+    log = load(Config(), tmp_path)
+    assert log.interactions is not None
+    assert log.interactions.columns == head.strip().split(",")
+    assert log.interactions["feedback_value"].to_list() == [2.5, 0.0]
+    assert log.interactions["context_page"].to_list() == ["shoes", None]
+    table.write_text(head + "u,1,0,yes,2.5,shoes\n")
+    with pytest.raises(DataError, match="feedback_click came as a string; allowed is a number"):
+        load(Config(), tmp_path)
+    table.write_text(head + "u,1,0,1,NaN,shoes\n")
+    with pytest.raises(DataError, match="feedback_value is nan; allowed are finite numbers"):
+        load(Config(), tmp_path)

@@ -9,7 +9,8 @@ import torch
 
 from sample_logs import item_table, random_requests, user_table
 from slatewise.data.log import Log
-from slatewise.data.prepared import load_data, read_table, write_table
+from slatewise.data.prepared import load_data
+from slatewise.data.tables import read_table, write_table
 from slatewise.errors import DataError
 from slatewise.files import new_folder
 from slatewise.protocols import log_v1

@@ -16,7 +16,8 @@ from torch import Tensor
 from batches import close, make_batch
 from factories import make_columns, make_data, make_schema
 from slatewise.data.batch import ListBatch
-from slatewise.data.prepared import JUDGES, PreparedData, load_data, write_table
+from slatewise.data.prepared import JUDGES, PreparedData, load_data
+from slatewise.data.tables import write_table
 from slatewise.errors import ConfigError, DataError
 from slatewise.evaluation.judge_training import JudgeConfig, fit_judge, judge_loss
 from slatewise.evaluation.judges import Mean, TrainedJudge, gru, pointwise

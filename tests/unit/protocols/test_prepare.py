@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sample_logs import item_table, random_requests, user_table
 from slatewise.cli import prepare as verb
 from slatewise.data.features import FeatureTransform
-from slatewise.data.history import request_history
+from slatewise.data.history import history_columns, request_history
 from slatewise.data.log import Log
 from slatewise.data.prepared import SPLITS, load_data
 from slatewise.errors import ConfigError, DataError
@@ -48,21 +48,19 @@ def test_the_served_batch_is_the_prepared_batch(prepared):
     lists, _, out = prepared
     transform, data = FeatureTransform.load(out / "transform"), load_data(out)
     history = request_history(lists.requests, lists.interactions, lists.target, lists.history)
-    codes = np.arange(len(history.items), dtype=np.int32)
-    count, index, feedback = history.padded(codes, 6)
-    requests = lists.requests.with_columns(
-        history=pl.Series(
-            [history.items.gather(row[:n]).to_list() for row, n in zip(index, count, strict=True)]
-        ),
-        history_feedback=pl.Series([row[:n].tolist() for row, n in zip(feedback, count, strict=True)]),
-    )
-    assert count.max() == 6
+    requests = lists.requests.with_columns(history_columns(history))
+    assert requests["history"].list.len().max() == 6
+    assert set(requests.columns) >= {"history_feedback", "history_timestamp", "history_context_device"}
     for name in SPLITS:
         split = data.split(name)
         logged = split.batch(slice(None))
         served = transform.batch(requests.filter(split=name))
         for field in fields(logged):
             assert torch.equal(getattr(logged, field.name), getattr(served, field.name)), field.name
+        past = logged.history_mask_BH
+        assert (logged.history_time_BH < logged.time_B[:, None])[past].all()
+        assert logged.history_context_categories_BHC[past].any()
+        assert not logged.history_context_categories_BHC[~past].any()
         assert np.array_equal(
             split.columns["propensity"], requests.filter(split=name)["propensity"].cast(pl.Float32)
         )
@@ -73,7 +71,9 @@ def test_the_manifest_says_what_there_is(prepared):
     data = load_data(out)
     assert data.manifest == manifest
     assert manifest.truth == {"simulator": "none"}
-    assert manifest.counts == {"requests": 200, "train": 140, "validation": 20, "test": 40}
+    shown = lists.requests.filter(split="train")["exposed"].list.len().sum()
+    counts = {"requests": 200, "training interactions": shown, "train": 140, "validation": 20, "test": 40}
+    assert manifest.counts == counts
     assert [len(data.split(name)) for name in SPLITS] == [140, 20, 40]
     schema = data.schema
     assert (schema.candidates, schema.length, schema.exposed, schema.history) == (9, 4, 4, 6)
