@@ -17,5 +17,6 @@ says ``fit = "in_sample"``. A retriever that can score every item also exports `
 requests, seed) -> Fits`` for protocols that sample candidates by score.
 
 ``geometry`` and ``cooccurrence`` are no retrievers but floors: rankers that know no item, or no user, and
-that every table of a protocol with drawn candidates has to print.
+that every table of a protocol with drawn candidates has to print. ``clusters`` and ``semantic_ids`` are what models that
+write items from the whole catalogue know it by.
 """
