@@ -73,11 +73,13 @@ class Retrieved:
     """What a policy found in the whole catalogue.
 
     Attributes:
-        items_BK: vocabulary indices, best first, none twice; -1 behind the end (fewer items were there).
-        score_BK: their scores, not rising; -inf behind the end.
+        items_BK: vocabulary indices, best first, none twice; 0 where the mask is False.
+        mask_BK: False behind the end, where the catalogue has fewer items.
+        score_BK: their scores, not rising; -inf where the mask is False.
     """
 
     items_BK: Tensor
+    mask_BK: Tensor
     score_BK: Tensor
 
 

@@ -60,8 +60,8 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
     """
     folds = config.folds if config.fit == "cross_fit" else 0
     fit_R = assign_fits(requests, folds, seed)
-    factors = [_factorise(config, seen_by(i, folds, fit_R, interactions), seed) for i in range(folds)]
-    factors.append(_factorise(config, interactions, seed))
+    factors = [factorise(config, seen_by(i, folds, fit_R, interactions), seed) for i in range(folds)]
+    factors.append(factorise(config, interactions, seed))
 
     def score(fit: int, user_R: Ints) -> Floats:
         user_UD, item_ID = factors[fit]
@@ -72,7 +72,7 @@ def fit(config: Config, interactions: Interactions, requests: Requests, seed: in
     return Fits(fit_R, folds, score, interactions, item_ID / max(float(np.sqrt(np.mean(item_ID**2))), 1e-12))
 
 
-def _factorise(config: Config, interactions: Interactions, seed: int) -> tuple[Floats, Floats]:
+def factorise(config: Config, interactions: Interactions, seed: int) -> tuple[Floats, Floats]:
     """User and item factors; users without interactions get the mean user's, so scores follow popularity."""
     weight_n = np.ones(len(interactions.user_n), dtype=np.float32)
     shape = (interactions.num_users, interactions.num_items)

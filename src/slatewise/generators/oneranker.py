@@ -20,11 +20,11 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.schema import Schema
-from slatewise.generators.base import ScoreGenerator
+from slatewise.generators.base import CLOSED, ScoreGenerator
 from slatewise.modules.event_tokens import EventTokens, Stream
-from slatewise.modules.hstu import HSTU
+from slatewise.modules.hstu import Hstu, HstuConfig
 from slatewise.modules.item_table import ItemConfig, ItemTable
-from slatewise.modules.paths import PathHeads
+from slatewise.modules.paths import PathHeads, mixture
 from slatewise.modules.ranking_decoder import RankingConfig, RankingDecoder
 from slatewise.modules.target_aware import TargetAware, TargetConfig
 
@@ -38,7 +38,8 @@ class Config(Frozen):
         paths: heads of multi-token prediction; head j predicts the j-th next target.
         tasks: kinds of feedback in causal order; a kind may have several tokens. ``impression`` is being shown at all.
         target_aware, ranker: False leaves step 2 or step 3 out.
-        space, codebooks: width of the items' space and sizes of the levels of semantic ids; the method sets them.
+        length: of the sequences that attention is normalised for, in interactions.
+        space, levels, codes: width of the items' space, and what their semantic ids are made of; the method sets them.
     """
 
     width: int = 64
@@ -53,8 +54,10 @@ class Config(Frozen):
     target: TargetConfig = TargetConfig()
     ranker: bool = True
     ranking: RankingConfig = RankingConfig()
+    length: int = 128
     space: int = 0
-    codebooks: tuple[int, ...] = ()
+    levels: int = 3
+    codes: int = 256
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,18 @@ class OneRanker(ScoreGenerator):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         self.config, width = config, config.width
-        self.items = ItemTable(config.items, schema, width, config.space, config.codebooks)
+        self.items = ItemTable(config.items, schema, width, config.space, (config.codes,) * config.levels)
         self.tokens = EventTokens(schema, width, config.id_dropout)
-        self.backbone = HSTU(width, config.heads, config.layers, config.dropout)
-        self.paths = PathHeads(config.codebooks, width, config.paths)
+        self.backbone = Hstu(
+            HstuConfig(
+                width=width,
+                layers=config.layers,
+                heads=config.heads,
+                dropout=config.dropout,
+                length=2 * config.length,
+            )
+        )
+        self.paths = PathHeads(width, config.paths, config.levels, config.codes, config.dropout)
         self.target = (
             TargetAware(config.target, len(config.tasks), width, config.heads) if config.target_aware else None
         )
@@ -115,7 +126,7 @@ class OneRanker(ScoreGenerator):
         return self._places(self.tokens.of_windows(batch, self.items), row_R, 2 * place_R + 1)
 
     def _places(self, stream: Stream, row_R: Tensor, token_R: Tensor) -> Places:
-        past_BSD = self.backbone(stream.token_BSD, stream.visible_BSS, stream.time_BS)
+        past_BSD = self.backbone(stream.token_BSD, stream.mask_BS, stream.time_BS, stream.visible_BSS)
         return Places(past_BSD, row_R, past_BSD[row_R, token_R], stream.visible_BSS[row_R, token_R])
 
     def some(self, places: Places, index: Tensor) -> Places:
@@ -146,7 +157,10 @@ class OneRanker(ScoreGenerator):
         """What generation thinks of given items (R, N): the inner product, or without step 2 the paths' likelihood."""
         if wants is not None:
             return torch.einsum("rv,rnv->rn", wants.vector_RV, self.item_vectors(item_RND))
-        return self.paths.mixture(self.paths.log_prob(places.state_RD, self.items.codes_IS[index_RN]))
+        codes_RNS = self.items.codes_IS[index_RN]
+        log_prob_RN = mixture(self.paths.score_paths(places.state_RD, codes_RNS.clamp_min(0)))
+        # an item without a path is found by nobody; finite, so that it can be trained beside others
+        return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, CLOSED)
 
     def ranker_scores(
         self, places: Places, wants: Wants | None, item_RND: Tensor, mask_RN: Tensor

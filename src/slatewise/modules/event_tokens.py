@@ -28,12 +28,13 @@ class Stream:
     """B token streams.
 
     Attributes:
-        token_BSD: the tokens.   time_BS: seconds, 0 = unknown.
+        token_BSD: the tokens.   mask_BS: True where one is real.   time_BS: seconds, 0 = unknown.
         visible_BSS: True at [b, q, k] where token q may look at token k: itself, and what lies strictly earlier in
             time. Interactions of one moment do not see each other, as a request's history ends before its moment.
     """
 
     token_BSD: Tensor
+    mask_BS: Tensor
     time_BS: Tensor
     visible_BSS: Tensor
 
@@ -105,7 +106,7 @@ class EventTokens(nn.Module):
         mask_BS = mask_BT.repeat_interleave(2, 1)
         time_BS = torch.cat([first_B1, time_BS], 1)
         mask_BS = torch.cat([torch.ones_like(mask_BS[:, :1]), mask_BS], 1)
-        return Stream(token_BSD, time_BS, visible(time_BS, mask_BS))
+        return Stream(token_BSD, mask_BS, time_BS, visible(time_BS, mask_BS))
 
 
 def visible(time_BS: Tensor, mask_BS: Tensor) -> Tensor:

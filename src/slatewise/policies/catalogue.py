@@ -17,7 +17,8 @@ from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker, Places, Wants
-from slatewise.modules.paths import Trie
+from slatewise.modules.path_search import search_paths
+from slatewise.modules.trie import Trie, build_trie
 from slatewise.policies import Policy
 from slatewise.policies.decode import sort_by_score
 from slatewise.types import Ranking, Retrieved
@@ -66,25 +67,28 @@ class Catalogue(Policy):
     def _found(self, places: Places, wants: Wants | None, count: int) -> Retrieved:
         if wants is None or self.config.search == "paths":
             width = max(self.config.width, count)
-            index_BK, log_prob_BK = self.model.paths.beam(places.state_RD, self.trie(), width, count)
-            return Retrieved(index_BK, log_prob_BK)
+            found = search_paths(self.model.paths, places.state_RD, self.trie(), width=width)
+            return Retrieved(
+                found.items_BW[:, :count], found.mask_BW[:, :count], found.log_prob_BW[:, :count]
+            )
         index_M = self.model.items.catalogue()
         vector_MV = self.model.item_vectors(self.model.items.of(index_M))
         score_BK, place_BK = (wants.vector_RV @ vector_MV.T).topk(min(count, len(index_M)))
-        return Retrieved(index_M[place_BK], score_BK)
+        items_BK = index_M[place_BK]
+        return Retrieved(items_BK, torch.ones_like(items_BK, dtype=torch.bool), score_BK)
 
     def _ranked(self, places: Places, wants: Wants | None, found: Retrieved, count: int) -> Retrieved:
-        item_BKD = self.model.items.of(found.items_BK.clamp_min(0))
-        score_BK = self.model.ranker_scores(places, wants, item_BKD, found.items_BK >= 0)
-        score_BK = score_BK.masked_fill(found.items_BK < 0, -torch.inf)
+        item_BKD = self.model.items.of(found.items_BK)
+        score_BK = self.model.ranker_scores(places, wants, item_BKD, found.mask_BK)
+        score_BK = score_BK.masked_fill(~found.mask_BK, -torch.inf)
         best_BK, place_BK = score_BK.topk(min(count, score_BK.shape[1]))
-        return Retrieved(found.items_BK.gather(1, place_BK), best_BK)
+        return Retrieved(found.items_BK.gather(1, place_BK), found.mask_BK.gather(1, place_BK), best_BK)
 
     def trie(self) -> Trie:
         """The paths of the catalogue's items."""
         if self._trie is None:
-            index_M = self.model.items.catalogue()
-            self._trie = Trie(self.model.items.codes_IS[index_M], index_M)
+            items = self.model.items
+            self._trie = build_trie(items.codes_IS, items.catalogue_I, self.model.config.codes)
         return self._trie
 
     def refresh_clusters(self) -> None:

@@ -105,13 +105,39 @@ def start_model(
     ids = semantic_ids.fit(sequence.ids, space_IV, known_I, child_seed(run.seed, "ids"))
     run.log(step=0, **ids.report(space_IV))
     ids = ids.assign(space_IV, real_I)
-    codebooks = (sequence.ids.codes,) * sequence.ids.levels
-    config = configs.replace(config, space=space_IV.shape[1], codebooks=codebooks)
+    config = configs.replace(
+        config, space=space_IV.shape[1], levels=sequence.ids.levels, codes=sequence.ids.codes
+    )
     torch.manual_seed(child_seed(run.seed, "init", name))
     model = oneranker.build(config, data.schema)
     codes_IS = np.where(ids.real_I[:, None], ids.codes_IS, -1)
     model.items.load(data.items, torch.from_numpy(space_IV), torch.from_numpy(codes_IS))
     return model, config
+
+
+def catalogue_mask(data: PreparedData) -> Tensor:
+    """(I,) True for the items that may be recommended: all but the unknown one and organic content."""
+    mask_I = torch.from_numpy(~np.asarray(data.items.organic))
+    mask_I[0] = False
+    return mask_I
+
+
+def wanted_pairs(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """User and item (n,) of every training interaction with the target's feedback.
+
+    Raises:
+        DataError: the data has no interactions, or nobody wanted anything.
+    """
+    log = data.interactions()
+    user_M = np.repeat(log.user_S, log.end_S - log.start_S)
+    item_M = np.asarray(log.columns["item"], np.int64)
+    wanted_M = np.asarray(log.columns["kinds"]) @ np.asarray(data.manifest.target_weights(), np.float32) > 0
+    wanted_M &= ~np.asarray(data.items.organic)[item_M]
+    if not wanted_M.any():
+        raise DataError(
+            f"no training interaction has the target's feedback ({data.manifest.target}), so there is nothing to learn."
+        )
+    return user_M[wanted_M], item_M[wanted_M]
 
 
 # --- what a window asks for ---
@@ -152,7 +178,7 @@ def worth_of(kinds_BTK: Tensor, scale_K: Tensor) -> Tensor:
 
 def worth_scale(config: SequenceConfig, data: PreparedData, wanted_K: list[float]) -> Tensor:
     """(K,) what a unit of each kind counts, such that the mean wanted interaction counts 1."""
-    kinds_MK = torch.from_numpy(np.array(data.interactions().kinds, dtype=np.float32))
+    kinds_MK = torch.from_numpy(np.array(data.interactions().columns["kinds"], dtype=np.float32))
     weight_K = torch.tensor([config.worth.get(kind.name, 0.0) for kind in data.schema.feedback])
     mean_K = (kinds_MK.clamp_min(0).sum(0) / (kinds_MK > 0).sum(0).clamp_min(1)).clamp_min(1e-12)
     scale_K = weight_K / mean_K
@@ -171,11 +197,11 @@ def path_loss(
 ) -> Tensor:
     """L_MTP: head j's path likelihood of the j-th wanted item, value-weighted."""
     item_RJ = batch.item_BT[asked.row_R[:, None], asked.next_RJ]
-    codes_RJC = model.items.codes_IS[item_RJ]
-    mask_RJ = asked.mask_RJ & (codes_RJC[..., 0] >= 0)
-    log_prob_RJ = model.paths.log_prob_of_heads(places.state_RD, codes_RJC.clamp_min(0))
+    codes_RJS = model.items.codes_IS[item_RJ]
+    mask_RJ = asked.mask_RJ & (codes_RJS[..., 0] >= 0)
+    log_prob_RJ = model.paths.log_prob(places.state_RD, codes_RJS.clamp_min(0))
     worth_RJ = worth_BT[asked.row_R[:, None], asked.next_RJ].clamp(max=CLIP)
-    weight_RJ = (1 - value + value * worth_RJ) * model.paths.head_weight_J
+    weight_RJ = (1 - value + value * worth_RJ) / log_prob_RJ.shape[1]  # equal heads, weights that sum to 1
     return path_likelihood.loss(log_prob_RJ, weight_RJ, mask_RJ)
 
 

@@ -1,0 +1,32 @@
+"""Popularity: items sorted by how often they were wanted in training, for everybody alike. The floor of every table."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from slatewise.config import Frozen
+from slatewise.data.prepared import PreparedData
+from slatewise.policies import factors
+from slatewise.ranker import Ranker, make_ranker
+from slatewise.training.run import Run
+from slatewise.training.sequences import catalogue_mask, wanted_pairs
+
+
+class Config(Frozen):
+    """Nothing to set."""
+
+
+def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
+    """Count.
+
+    Raises:
+        DataError: the data has no interactions to count.
+    """
+    _, item_n = wanted_pairs(data)
+    policy = factors.build(factors.Config(width=1), data.manifest)
+    policy.user_UV.fill_(1.0)
+    count_I = np.bincount(item_n, minlength=data.schema.items).astype(np.float32)
+    policy.item_IV.copy_(torch.from_numpy(count_I)[:, None])
+    policy.catalogue_I.copy_(catalogue_mask(data))
+    return make_ranker("popularity", config, "factors", factors.Config(width=1), {"": policy}, data, run.seed)
