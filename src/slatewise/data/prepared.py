@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from slatewise.data.batch import ListBatch
+from slatewise.data.interactions import InteractionLog, open_interactions
 from slatewise.data.schema import Manifest, Schema
 from slatewise.data.tables import Array, Entities, float_tensor, front_mask, long_tensor, read_table
 from slatewise.errors import DataError
@@ -161,6 +162,14 @@ class PreparedData:
             raise DataError(f"there is no split '{name}' in {self.path}; allowed: {', '.join(allowed)}.")
         columns = read_table(self.path / f"{name}.arrow", request_shapes(self.schema), REQUEST_COLUMNS)
         return Split(name, self.schema, columns, self.users, self.items)
+
+    def interactions(self) -> InteractionLog:
+        """What the users of the training part did, one after the other, memory-mapped.
+
+        Raises:
+            DataError: the data knows no users or no times, or a file is damaged.
+        """
+        return open_interactions(self.path, self.schema, self.users, self.items)
 
     def with_target(self, target: dict[str, float]) -> PreparedData:
         """The same data with its feedback kinds weighed otherwise (see :meth:`Manifest.with_target`)."""

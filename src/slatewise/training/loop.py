@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,14 +21,37 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from slatewise.config import Frozen, fingerprint
-from slatewise.data.batch import ListBatch
-from slatewise.data.prepared import Split
 from slatewise.errors import TrainingError
 from slatewise.rng import child_seed, numpy_rng
 from slatewise.tensors import load_tensors, save_tensors
 from slatewise.training.run import Run
 
-StepLoss = Callable[[ListBatch, int], tuple[Tensor, dict[str, Any]]]
+
+class Batch(Protocol):
+    """What a model learns from in one step."""
+
+    def to(self, device: str) -> Self:
+        """The batch on ``device``."""
+        ...
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
+
+
+class Batches(Protocol[BatchT_co]):
+    """What :func:`train` draws batches from: a split of requests, windows of interactions, …"""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def batch(self, rows: NDArray[np.int64]) -> BatchT_co:
+        """The chosen rows as one batch."""
+        ...
+
+
+StepLoss = Callable[[BatchT, int], tuple[Tensor, dict[str, Any]]]
 Validate = Callable[[], float]
 
 
@@ -75,8 +98,8 @@ class Best:
 
 def train(
     model: nn.Module,
-    step_loss: StepLoss,
-    split: Split,
+    step_loss: StepLoss[BatchT],
+    split: Batches[BatchT],
     config: TrainConfig,
     run: Run,
     validate: Validate | None = None,
@@ -85,7 +108,7 @@ def train(
 
     Args:
         step_loss: batch and step to (loss, numbers to log); the torch seed is set before each call.
-        split: training requests; each epoch is one pass in a new order.
+        split: training requests (or windows of interactions); each epoch is one pass in a new order.
         validate: a number that should be high, measured on validation data; called with the model in eval mode.
 
     Raises:
