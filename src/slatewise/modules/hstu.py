@@ -68,7 +68,9 @@ class RelativeBias(nn.Module):
         self.position = nn.Parameter(torch.randn(layers, length) * 0.02)
         self.time = nn.Parameter(torch.randn(layers, 1 + time_buckets) * 0.02)  # 0: unknown
 
-    def forward(self, mask_BT: Tensor, time_BT: Tensor, new: int) -> Tensor:
+    def forward(
+        self, mask_BT: Tensor, time_BT: Tensor, new: int, visible_BQT: Tensor | None = None
+    ) -> Tensor:
         """(layers, B, 1, Q, T) for the last ``new`` tokens as those that look; ``HIDDEN`` where one may not."""
         layers, length = self.position.shape
         place_BT = mask_BT.cumsum(1)
@@ -77,8 +79,9 @@ class RelativeBias(nn.Module):
         both_lP = (self.position[:, :, None] + self.time[:, None]).flatten(1)
         index_BQT = lag_BQT.mul_(self.time.shape[1]).add_(self._time_bucket(time_BT, new))
         bias_lBQT = both_lP.index_select(1, index_BQT.flatten()).view(layers, *index_BQT.shape)
-        tokens = torch.arange(mask_BT.shape[1], device=mask_BT.device)
-        visible_BQT = (tokens[-new:, None] >= tokens) & mask_BT[:, None]
+        if visible_BQT is None:
+            tokens = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+            visible_BQT = (tokens[-new:, None] >= tokens) & mask_BT[:, None]
         return bias_lBQT.masked_fill(~visible_BQT, HIDDEN)[:, :, None]
 
     def _time_bucket(self, time_BT: Tensor, new: int) -> Tensor:
@@ -129,19 +132,30 @@ class Hstu(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, time_BT: Tensor) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, mask_BT: Tensor, time_BT: Tensor, visible_BTT: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) to (B, T, D), which means nothing where the mask is False.
 
         Args:
             mask_BT: True for real tokens; padding may stand anywhere.
             time_BT: seconds (int64), 0 where unknown.
+            visible_BTT: [b, q, k] True where token q may look at token k; by default each sees the real ones up to
+                itself.
         """
-        return self.read(x_BTD, mask_BT, time_BT)[0]
+        return self.read(x_BTD, mask_BT, time_BT, visible_BQT=visible_BTT)[0]
 
     def read(
-        self, x_BQD: Tensor, mask_BQ: Tensor, time_BQ: Tensor, earlier: Read | None = None
+        self,
+        x_BQD: Tensor,
+        mask_BQ: Tensor,
+        time_BQ: Tensor,
+        earlier: Read | None = None,
+        visible_BQT: Tensor | None = None,
     ) -> tuple[Tensor, Read]:
         """The same, behind tokens that were read before; reading in parts gives what reading at once does.
+
+        ``visible_BQT`` has a column for each earlier token, and then one for each new one.
 
         Returns:
             The new tokens' outputs (B, Q, D), and what still later ones need.
@@ -151,7 +165,7 @@ class Hstu(nn.Module):
             time_BT = torch.cat([earlier.time_BT, time_BQ], 1)
         else:
             mask_BT, time_BT = mask_BQ, time_BQ
-        bias_lB1QT, kept = self.bias(mask_BT, time_BT, x_BQD.shape[1]), []
+        bias_lB1QT, kept = self.bias(mask_BT, time_BT, x_BQD.shape[1], visible_BQT), []
         for place, layer in enumerate(self.layers):
             x_BQD, seen = layer(x_BQD, bias_lB1QT[place], earlier and earlier.layers[place])
             kept.append(seen)

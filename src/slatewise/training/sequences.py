@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,7 +47,9 @@ class SequenceConfig(Frozen):
     ids: SemanticIdConfig = SemanticIdConfig()
     window: int = 50
     value: float = 0.0
-    worth: dict[str, float] = {"click": 1.0, "conversion": 1.0, "value": 1.0}
+    worth: dict[str, float] = msgspec.field(
+        default_factory=lambda: {"click": 1.0, "conversion": 1.0, "value": 1.0}
+    )
     train: TrainConfig = TrainConfig(epochs=10, batch_size=64, learning_rate=2e-3)
 
 
@@ -229,6 +232,6 @@ def ranked_gain(model: OneRanker, data: PreparedData, split: Any, device: str) -
     total, weights = 0.0, data.manifest.target_weights()
     for batch in (b.to(device) for b in split.batches(256)):
         score_BN = model.score_candidates(batch).masked_fill(~batch.mask_BN, -torch.inf)
-        rank_BN = score_BN.argsort(1, descending=True, stable=True).argsort(1)
+        rank_BN = score_BN.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         total += float((batch.label_BN(weights) / torch.log2(rank_BN + 2.0)).sum())
     return total / len(split)
