@@ -1,6 +1,6 @@
 """Writing an item as its path of codes: heads, each a distribution over paths.
 
-J heads read one state (multi-token prediction: GPR Eq. 3, OneRanker §3.1); each writes a complete path by itself, level
+J heads read one state (multi-token prediction, GPR Eq. 3); each writes a complete path by itself, level
 by level, P_j(path) = product over s of P_j(c_s | state, c_1 … c_{s-1}). Together they are one policy over items,
 pi(item) = sum over j of w_j P_j(path of item): what a head alone is sure of counts, what several find counts more. The
 search for its best items stands in :mod:`~slatewise.modules.path_search`.
