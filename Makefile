@@ -38,6 +38,7 @@ bench: setup
 	$(BIN)/slatewise bench train-step --out benchmarks/results
 	$(BIN)/slatewise bench decode --out benchmarks/results
 	$(BIN)/slatewise bench mine --out benchmarks/results
+	$(BIN)/slatewise bench retrieve --out benchmarks/results
 
 clean:
 	rm -rf $(VENV) build dist

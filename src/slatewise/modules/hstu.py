@@ -73,24 +73,26 @@ class RelativeBias(nn.Module):
     ) -> Tensor:
         """(layers, B, 1, Q, T) for the last ``new`` tokens as those that look; ``HIDDEN`` where one may not."""
         layers, length = self.position.shape
-        place_BT = mask_BT.cumsum(1)
+        place_BT = mask_BT.cumsum(1, dtype=torch.int32)
         lag_BQT = (place_BT[:, -new:, None] - place_BT[:, None]).clamp_(0, length - 1)
         # one look-up in the table of all pairs of buckets is cheaper than two that add up
         both_lP = (self.position[:, :, None] + self.time[:, None]).flatten(1)
         index_BQT = lag_BQT.mul_(self.time.shape[1]).add_(self._time_bucket(time_BT, new))
-        bias_lBQT = both_lP.index_select(1, index_BQT.flatten()).view(layers, *index_BQT.shape)
+        bias_lBQT = both_lP.index_select(1, index_BQT.flatten().long()).view(layers, *index_BQT.shape)
         if visible_BQT is None:
             tokens = torch.arange(mask_BT.shape[1], device=mask_BT.device)
             visible_BQT = (tokens[-new:, None] >= tokens) & mask_BT[:, None]
         return bias_lBQT.masked_fill(~visible_BQT, HIDDEN)[:, :, None]
 
     def _time_bucket(self, time_BT: Tensor, new: int) -> Tensor:
-        """0 where a time is unknown (0), 1 below two seconds, then one more every half doubling."""
-        gap_BQT = (time_BT[:, -new:, None] - time_BT[:, None]).abs_().clamp_(min=1)
-        bucket_BQT = 1 + (gap_BQT.float().log2_() * BUCKETS_A_DOUBLING).long()
+        """0 where a time is unknown (0), 1 for a second or less, then one more every half doubling."""
         known_BT = time_BT > 0
+        # seconds before the last fit into 32 bits, which halves the work on all pairs
+        since_BT = (time_BT - time_BT.amax(1, keepdim=True)).clamp_(min=-(2**31) + 1).int()
+        gap_BQT = (since_BT[:, -new:, None] - since_BT[:, None]).abs_().clamp_(min=1)
+        bucket_BQT = gap_BQT.float().log2_().mul_(BUCKETS_A_DOUBLING).int().add_(1)
         known_BQT = known_BT[:, -new:, None] & known_BT[:, None]
-        return bucket_BQT.clamp_(max=self.time.shape[1] - 1) * known_BQT
+        return bucket_BQT.clamp_(max=self.time.shape[1] - 1).mul_(known_BQT)
 
 
 class HstuLayer(nn.Module):
@@ -112,7 +114,9 @@ class HstuLayer(nn.Module):
         gate_BQD, *parts = F.silu(self.project(normed_BQD)).chunk(4, dim=-1)
         value, query, key = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         seen = KeyValue(key, value) if earlier is None else earlier.append(KeyValue(key, value))
-        weight_BhQT = F.silu(query @ seen.key.transpose(-1, -2) + bias_B1QT)
+        score_BhQT = (query @ seen.key.transpose(-1, -2)).add_(bias_B1QT)
+        # the largest tensor there is: a copy less is a sixth of the time for a thousand tokens
+        weight_BhQT = F.silu(score_BhQT, inplace=not score_BhQT.requires_grad)
         mixed_BQD = (weight_BhQT @ seen.value).transpose(1, 2).flatten(2) / self.length
         return x_BQD + self.out(self.drop(gate_BQD * F.layer_norm(mixed_BQD, (self.width,)))), seen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from slatewise.config import Frozen
 from slatewise.data.prepared import Entities
 from slatewise.data.schema import Schema
 from slatewise.modules.tower import Features
+from slatewise.modules.trie import Trie, build_trie
 
 START = 0.05  # standard deviation of a code's embedding before training
 
@@ -59,6 +61,8 @@ class ItemTable(nn.Module):
         for table in self.code:
             nn.init.normal_(table.weight, std=START)
         self.norm = nn.LayerNorm(width)
+        self.codes = max(codebooks, default=0)
+        self._tries: dict[tuple[Any, ...], Trie] = {}
         self.register_buffer("numeric_IF", torch.zeros(items, len(schema.item_numeric)))
         self.register_buffer(
             "categories_IC", torch.zeros(items, len(schema.item_categories), dtype=torch.long)
@@ -95,6 +99,15 @@ class ItemTable(nn.Module):
         """Vectors (..., D) of items of the vocabulary, by the table's own features."""
         vector: Tensor = self(index, self.categories_IC[index], self.numeric_IF[index])
         return vector
+
+    def trie(self, trained: bool = False) -> Trie:
+        """The paths of the catalogue's items, or of those alone that training saw; built when first asked for."""
+        key = (trained, self.codes_IS.device, self.codes_IS._version)
+        if key not in self._tries:
+            known_I = torch.arange(len(self.codes_IS), device=self.codes_IS.device) < self.trained
+            real_I = self.catalogue_I & known_I if trained else self.catalogue_I
+            self._tries[key] = build_trie(self.codes_IS, real_I, self.codes)
+        return self._tries[key]
 
     def catalogue(self) -> Tensor:
         """Indices (M,) of the items that may be recommended."""

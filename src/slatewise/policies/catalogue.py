@@ -18,7 +18,6 @@ from slatewise.errors import ConfigError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker, Places, Wants
 from slatewise.modules.path_search import search_paths
-from slatewise.modules.trie import Trie, build_trie
 from slatewise.policies import Policy
 from slatewise.policies.decode import sort_by_score
 from slatewise.types import Ranking, Retrieved
@@ -47,7 +46,6 @@ class Catalogue(Policy):
         self.model, self.config = model, config
         if config.search == "vectors" and model.target is None:
             raise ConfigError('search is "vectors", but the model has no step 2; use "paths" or "auto".')
-        self._trie: Trie | None = None
 
     @torch.no_grad()
     def rank(self, batch: ListBatch, length: int) -> Ranking:
@@ -67,7 +65,9 @@ class Catalogue(Policy):
     def _found(self, places: Places, wants: Wants | None, count: int) -> Retrieved:
         if wants is None or self.config.search == "paths":
             width = max(self.config.width, count)
-            found = search_paths(self.model.paths, places.state_RD, self.trie(), width=width)
+            found = search_paths(
+                self.model.paths, places.state_RD, self.model.items.trie(), width=width, constrained=True
+            )
             return Retrieved(
                 found.items_BW[:, :count], found.mask_BW[:, :count], found.log_prob_BW[:, :count]
             )
@@ -83,13 +83,6 @@ class Catalogue(Policy):
         score_BK = score_BK.masked_fill(~found.mask_BK, -torch.inf)
         best_BK, place_BK = score_BK.topk(min(count, score_BK.shape[1]))
         return Retrieved(found.items_BK.gather(1, place_BK), found.mask_BK.gather(1, place_BK), best_BK)
-
-    def trie(self) -> Trie:
-        """The paths of the catalogue's items."""
-        if self._trie is None:
-            items = self.model.items
-            self._trie = build_trie(items.codes_IS, items.catalogue_I, self.model.config.codes)
-        return self._trie
 
     def refresh_clusters(self) -> None:
         """Let the fake items know of the items that came after training; to be called once for the same new items.

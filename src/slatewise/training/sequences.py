@@ -201,8 +201,10 @@ def path_loss(
     """L_MTP: head j's path likelihood of the j-th wanted item, value-weighted."""
     item_RJ = batch.item_BT[asked.row_R[:, None], asked.next_RJ]
     codes_RJS = model.items.codes_IS[item_RJ]
-    mask_RJ = asked.mask_RJ & (codes_RJS[..., 0] >= 0)
-    log_prob_RJ = model.paths.log_prob(places.state_RD, codes_RJS.clamp_min(0))
+    mask_RJ = asked.mask_RJ & model.items.catalogue_I[item_RJ] & (item_RJ < model.items.trained)
+    # over what may follow in the trie: a softmax over all codes leaks to prefixes of few items, and misleads the beam
+    trie = model.items.trie(trained=True)
+    log_prob_RJ = model.paths.log_prob(places.state_RD, codes_RJS.clamp_min(0), trie)
     worth_RJ = worth_BT[asked.row_R[:, None], asked.next_RJ].clamp(max=CLIP)
     weight_RJ = (1 - value + value * worth_RJ) / log_prob_RJ.shape[1]  # equal heads, weights that sum to 1
     return path_likelihood.loss(log_prob_RJ, weight_RJ, mask_RJ)

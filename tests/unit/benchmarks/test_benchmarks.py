@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import torch
 
-from slatewise.benchmarks import decode, inputs, memory, mine, results, timing, train_step
+from slatewise.benchmarks import decode, inputs, memory, mine, results, retrieve, timing, train_step
 from slatewise.benchmarks.agreement import differences
 from slatewise.benchmarks.group_step import GatheredScore, our_loss, plain_loss, step
 from slatewise.benchmarks.plain import best, write_plainly
@@ -52,7 +52,7 @@ def check_rows(rows: list[Row]) -> None:
 
 
 def test_the_folder_holds_the_suites() -> None:
-    assert available("benchmarks") == ["decode", "mine", "train-step"]
+    assert available("benchmarks") == ["decode", "mine", "retrieve", "train-step"]
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -164,7 +164,34 @@ def test_mine_rows_and_both_ways_find_the_same_lists() -> None:
         assert torch.equal(mine.plain(setup, encode_once=once)[0], mine.ours(setup)[0])
 
 
-@pytest.mark.parametrize("suite", [train_step, decode, mine])
+RETRIEVE = build(
+    retrieve.Config,
+    {
+        "items": [30, 60],
+        "top": 8,
+        "heads": 2,
+        "ids": {"codes": 4},
+        "lengths": [2, 5],
+        "hstu": {"width": 16, "layers": 1},
+        "seconds": 0.0,
+    },
+)
+
+
+def test_retrieve_rows() -> None:
+    rows = retrieve.run(RETRIEVE, quiet)
+    check_rows(rows)
+    ways = ("beam search along the trie", "the same, normalised over the trie")
+    catalogue = {
+        f"{what}, I={i}, {way}" for what in ("one user", "candidates") for i in (30, 60) for way in ways
+    }
+    once = {f"{what}, I={i}" for what in ("building the trie", "learning semantic ids") for i in (30, 60)}
+    history = {f"history of {n} tokens, against 2" for n in (2, 5)}
+    more = {f"one more token behind {n - 1}, against reading all" for n in (2, 5)}
+    assert {row.name for row in rows} == catalogue | once | history | more
+
+
+@pytest.mark.parametrize("suite", [train_step, decode, mine, retrieve])
 def test_what_is_expected_is_measured_with_the_default_config(suite: Any) -> None:
     config = suite.Config()
     if suite is decode:
@@ -173,6 +200,10 @@ def test_what_is_expected_is_measured_with_the_default_config(suite: Any) -> Non
     elif suite is mine:
         names = {f"{s.name(config.length)}, every expanded prefix re-scored whole" for s in config.settings}
         assert {expected.row for expected in suite.EXPECTED} == names
+    elif suite is retrieve:
+        rows = {f"one user, I={max(config.items)}, beam search along the trie"}
+        assert {expected.row for expected in suite.EXPECTED} == rows | {"one more token behind 999"}
+        assert max(config.lengths) == 1000
     else:
         assert (config.batch, config.candidates, config.length, config.lists) == (128, 50, 6, 20)
         tower, generator = config.generator.tower, config.generator
@@ -186,6 +217,8 @@ def test_more_places_than_candidates_is_one_sentence() -> None:
         decode.run(build(decode.Config, {"candidates": (2,), "lengths": (3,), "batches": (1,)}), quiet)
     with pytest.raises(ConfigError, match="N=2 L=6 beam 8"):
         mine.run(build(mine.Config, {"settings": [{"candidates": 2, "mining": {}}]}), quiet)
+    with pytest.raises(ConfigError, match="top = 100, but a catalogue has only 50 items"):
+        retrieve.run(build(retrieve.Config, {"items": [50]}), quiet)
 
 
 def test_peak_memory_is_that_of_the_work() -> None:
