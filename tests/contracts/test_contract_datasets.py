@@ -13,7 +13,7 @@ import pytest
 from slatewise.data.datasets import store
 from slatewise.names import available
 from slatewise.testing import LawBroken, check_dataset
-from slatewise.testing.fixtures import STORE, store_log
+from slatewise.testing.fixtures import EVENTS, STORE, store_log
 
 FILES = Path(os.environ.get("SLATEWISE_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 
@@ -72,7 +72,17 @@ def _movielens(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     return FILES / "ml-1m", {}
 
 
-SOURCES = {"store": _store, "parquet": _parquet, "events": _events, "movielens-1m": _movielens}
+def _store_events(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    return None, dict(EVENTS)
+
+
+SOURCES = {
+    "store": _store,
+    "store-events": _store_events,
+    "parquet": _parquet,
+    "events": _events,
+    "movielens-1m": _movielens,
+}
 
 
 def test_the_laws_can_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def command(
     config = build(
         module.Config, merge({"candidates": candidates}, parse_overrides(settings or [])), where="--set"
     )
-    rows, exact = references(config, requests, seed=seed, kind=kind)
+    rows, exact = references(module.create(config), requests, seed=seed, kind=kind)
     among = "all lists" if exact else "10,000 random lists"
     if as_json:
         answer = {

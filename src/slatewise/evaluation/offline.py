@@ -22,7 +22,7 @@ from slatewise.evaluation.latency import single_latency, timed_rank
 from slatewise.evaluation.ranking import check_ranking
 from slatewise.evaluation.results import About, Evaluation, PolicyInfo, Values
 from slatewise.evaluation.true_values import TrueValues
-from slatewise.evaluation.truth import Truth
+from slatewise.evaluation.truth import Truth, searchable
 from slatewise.metrics.named import Metric, parse
 from slatewise.names import nearest, public_name
 from slatewise.types import Ranking
@@ -68,11 +68,12 @@ def default_metrics(data: PreparedData, judges: Sequence[Bench] = ()) -> tuple[s
 
     Metrics over all candidates need a label of each: they are left out where candidates were neither exposed
     nor negatives by the protocol. Within-exposed ones are left out where everything was exposed. Metrics of
-    the true value stand in front where a simulator knows it, those of judges behind them, and true hits behind these.
+    the true value stand in front where a simulator knows it and can find the best list, those of judges behind them, and true hits behind these.
     """
     schema, at = data.schema, data.schema.length
     everything = schema.exposed == schema.candidates
-    names: list[str] = list(true_values.DEFAULT) if data.manifest.truth is not None else []
+    graded = data.manifest.truth is not None and searchable(schema.candidates, at)
+    names: list[str] = list(true_values.DEFAULT) if graded else []
     names += [f"hr@{top}%[{judge.name}]" for judge in judges for top in (1, 3, 10)]
     if judges:
         names.append(f"gain@{at}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.ranking import rank_by_score, uniform_BN
-from slatewise.evaluation.truth import Truth
+from slatewise.evaluation.truth import Truth, searchable
 from slatewise.types import Ranking, full_order_scores
 
 Kind = Literal["floor", "ceiling", "ranker"]
@@ -120,7 +120,10 @@ def floors_and_ceilings(
         rows.append(ScorePolicy("oracle", lambda batch: batch.label_BN(weights), length, "ceiling"))
     if truth is None and data.manifest.truth is not None:
         truth = Truth(data)
-    return [*rows, TrueItemSort(truth), Optimum(truth, split)] if truth is not None else rows
+    if truth is None:
+        return rows
+    best = [Optimum(truth, split)] if searchable(data.schema.candidates, length) else []
+    return [*rows, TrueItemSort(truth), *best]
 
 
 def _fitted(data: PreparedData, length: int, seed: int) -> list[Policy]:

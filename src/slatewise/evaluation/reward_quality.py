@@ -20,7 +20,7 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.regression import CalibrationBin, calibration, pcoc, r_auc, rmse
-from slatewise.evaluation.truth import Truth
+from slatewise.evaluation.truth import Truth, searchable
 from slatewise.rng import torch_rng
 
 Value = Callable[[ListBatch, Tensor], Tensor]
@@ -67,8 +67,9 @@ def reward_quality(
         lists: lists a request for agreement, and a tenth of that for labels.
     """
     p, y = _logged(value, data, split, requests)
-    known: dict[str, Any] = {} if data.manifest.truth is None else _agreement(value, data, split, lists, seed)
-    schema = data.schema
+    schema, known = data.schema, dict[str, Any]()
+    if data.manifest.truth is not None and searchable(schema.candidates, schema.length):
+        known |= _agreement(value, data, split, lists, seed)
     if data.manifest.unexposed_is_negative or schema.exposed >= schema.candidates > schema.length:
         known |= _labelled(value, data, split, requests, max(1, lists // 10), seed)
     return RewardQuality(

@@ -6,6 +6,8 @@ rows.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,18 @@ from slatewise.config import fingerprint
 from slatewise.data.batch import ListBatch
 from slatewise.data.features import FeatureTransform
 from slatewise.data.prepared import PreparedData
-from slatewise.errors import DataError
+from slatewise.errors import ConfigError, DataError
 from slatewise.evaluation.ranking import rank_by_score
 from slatewise.files import new_file
 from slatewise.simulators import build_truth
 from slatewise.types import Ranking
+
+SHORT, FEW = 8, 10**13  # lists longer than this, and more of them, take branch and bound minutes a request
+
+
+def searchable(candidates: int, length: int) -> bool:
+    """True where the best list of a request can be found in reasonable time."""
+    return length <= SHORT or math.perm(candidates, min(length, candidates)) <= FEW
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,42 @@ class Truth:
         value_BG: Tensor = self._store.value(user_B, item_BN, lists_BGL.cpu(), self._kind, mask_BGL)
         return value_BG.double().cpu()
 
+    def alone(
+        self, batch: ListBatch, item_BN: Tensor | None = None, kind: Mapping[str, float] | None = None
+    ) -> Tensor:
+        """Expected weighted feedback of items, each shown alone at the first position, (B, N) float64 on the CPU.
+
+        Args:
+            item_BN: vocabulary indices; None: the whole vocabulary, (B, I), with 0 for index 0.
+            kind: weights of the feedback kinds; None: the data's target.
+
+        Raises:
+            DataError: an item or user is outside the vocabulary, so that its truth is not known.
+        """
+        whole = item_BN is None
+        if item_BN is None:
+            item_BN = torch.arange(len(self._item_row)).expand(batch.size, -1)
+        row_BN, user_B = self._item_row[item_BN.cpu()], self._user_rows(batch)
+        if not whole:
+            _known(row_BN)
+        value_BN = self._store.alone(user_B, row_BN.clamp(min=0), self._kind if kind is None else kind)
+        return value_BN.double().cpu() * (row_BN >= 0)
+
     def of_ranking(self, batch: ListBatch, ranking: Ranking) -> Tensor:
         """True value of each request's list, (B,)."""
         return self.value(batch, ranking.order_BL[:, None], ranking.mask_BL[:, None])[:, 0]
 
     def optimum(self, batch: ListBatch, split: str) -> Best:
-        """The list of the highest true value of each request; ``split`` is where the batch comes from."""
+        """The list of the highest true value of each request; ``split`` is where the batch comes from.
+
+        Raises:
+            ConfigError: there are too many lists to search (see :func:`searchable`).
+        """
+        if not searchable(batch.num_candidates, self._length):
+            raise ConfigError(
+                f"the best list of {self._length} out of {batch.num_candidates} candidates cannot be searched; "
+                "leave out the metrics and rows that need it (oracle-share, regret, optimum)."
+            )
         row_B = batch.request_B.cpu().numpy()
         known_B = self._cache.known(split, row_B)
         if not known_B.all():
@@ -122,13 +161,22 @@ class Truth:
         return order, value
 
     def _world_rows(self, batch: ListBatch) -> tuple[Tensor, Tensor]:
-        user_B = self._user_row[batch.user_B.cpu()]
         item_BN = self._item_row[batch.candidates_BN.cpu()]
-        if bool((user_B < 0).any()) or bool((item_BN < 0)[batch.mask_BN.cpu()].any()):
-            raise DataError(
-                "a request has a user or item outside the vocabulary, so its true value is not known."
-            )
-        return user_B, item_BN.clamp(min=0)
+        _known(item_BN[batch.mask_BN.cpu()])
+        return self._user_rows(batch), item_BN.clamp(min=0)
+
+    def _user_rows(self, batch: ListBatch) -> Tensor:
+        """The simulator's row of each request's user, as he is at the request's time."""
+        user_B = self._user_row[batch.user_B.cpu()]
+        _known(user_B)
+        return self._store.rows_at(user_B, batch.time_B.cpu())
+
+
+def _known(rows: Tensor) -> None:
+    if bool((rows < 0).any()):
+        raise DataError(
+            "a request has a user or item outside the vocabulary, so its true value is not known."
+        )
 
 
 def _rows(ids: pl.Series, index_of: Any) -> Tensor:

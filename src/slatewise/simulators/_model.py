@@ -29,6 +29,8 @@ def affinity(config: Config, world: World, user_B: Tensor, item_BN: Tensor) -> T
         match_BN = match_BN + world.taste_UD[user_B, d][:, None] * world.item_ID[item_BN, d]
     logit_BN: Tensor = config.bias + config.affinity / config.latent**0.5 * match_BN
     logit_BN = logit_BN + config.quality * world.quality_I[item_BN]
+    if world.mood_UK is not None:
+        logit_BN = logit_BN + world.mood_UK[user_B].gather(1, world.category_I[item_BN])
     return logit_BN - config.price * world.price_sense_U[user_B][:, None] * world.log_price_I[item_BN]
 
 
@@ -36,7 +38,20 @@ def after_click(config: Config, world: World, user_B: Tensor, item_BN: Tensor) -
     """Probability of a conversion given a click, and the price paid then, both (B, N)."""
     sense_B1, log_price_BN = world.price_sense_U[user_B][:, None], world.log_price_I[item_BN]
     logit_BN = config.conversion_bias + config.conversion_quality * world.quality_I[item_BN]
-    return torch.sigmoid(logit_BN - config.conversion_price * sense_B1 * log_price_BN), log_price_BN.exp()
+    conversion_BN = torch.sigmoid(logit_BN - config.conversion_price * sense_B1 * log_price_BN)
+    if world.sold_I is not None:
+        conversion_BN = conversion_BN * world.sold_I[item_BN]
+    return conversion_BN, log_price_BN.exp()
+
+
+def alone(config: Config, world: World, user_B: Tensor, item_BN: Tensor, kind: Target) -> Tensor:
+    """Expected feedback of each item shown alone at the first position, (B, N).
+
+    Raises:
+        ConfigError: as :func:`response`.
+    """
+    worth_BN = _worth(kind, *after_click(config, world, user_B, item_BN))
+    return torch.sigmoid(affinity(config, world, user_B, item_BN)) * worth_BN
 
 
 def response(config: Config, world: World, user_B: Tensor, item_BN: Tensor, kind: Target) -> Response:

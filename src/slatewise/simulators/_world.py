@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,12 +25,14 @@ class World:
 
     Attributes:
         taste_UD: latent vectors, N(0, 1) in each coordinate.
-    item_ID: the same; items of a category share a part of theirs.
+        item_ID: the same; items of a category share a part of theirs.
         price_sense_U: ψ, how much prices matter, U(.3, 1.7).
         variety_U: φ, how much a repeated category tires, U(.5, 1.5).
         quality_I, log_price_I: N(0, 1).
         category_I: category of each item.
         partner_KK: True at [k, c] where an item of category k earlier in the list lifts one of category c.
+        mood_UK: what the moment adds to the logit of each category; None: nothing.
+        sold_I: False for items that are only looked at: a click on them never becomes a sale; None: all are sold.
     """
 
     taste_UD: Tensor
@@ -41,10 +43,14 @@ class World:
     log_price_I: Tensor
     category_I: Tensor
     partner_KK: Tensor
+    mood_UK: Tensor | None = None
+    sold_I: Tensor | None = None
 
     def to(self, device: torch.device | str) -> World:
         """The same world on ``device``."""
-        return World(**{name: table.to(device) for name, table in vars(self).items()})
+        return replace(
+            self, **{name: table.to(device) for name, table in vars(self).items() if table is not None}
+        )
 
 
 def create(config: Config) -> World:

@@ -9,7 +9,7 @@ from slatewise.config import Frozen
 from slatewise.rng import child_seed, numpy_rng
 from slatewise.simulators._model import Target
 from slatewise.simulators._sampling import Requests
-from slatewise.simulators.store_v1 import Config, Store
+from slatewise.simulators.store_v1 import Store
 
 RANDOM = 200  # random lists a request, for the row `random`
 
@@ -37,14 +37,14 @@ class Reference(Frozen):
 
 
 def references(
-    config: Config | None = None, requests: int = 300, *, seed: int = 0, kind: Target = "click"
+    store: Store | None = None, requests: int = 300, *, seed: int = 0, kind: Target = "click"
 ) -> tuple[list[Reference], bool]:
     """A row a policy, on ``requests`` fresh requests.
 
     Returns:
         The rows, and whether their lists were compared with all lists (else with 10,000 random ones).
     """
-    store = Store(config)
+    store = store or Store()
     drawn = store.requests(requests, child_seed(seed, "reference"))
     values = _values(store, drawn, seed, kind)
     best_B = values["optimum"][:, 0]
@@ -73,9 +73,9 @@ def references(
     return rows, among.exact
 
 
-def shares(config: Config | None = None, requests: int = 300, *, seed: int = 0) -> dict[str, float]:
+def shares(store: Store | None = None, requests: int = 300, *, seed: int = 0) -> dict[str, float]:
     """Mean expected clicks of each policy in % of the optimum."""
-    store = Store(config)
+    store = store or Store()
     values = _values(store, store.requests(requests, child_seed(seed, "reference")), seed, "click")
     return {
         name: float(100 * (value_BG.mean(dim=1) / values["optimum"][:, 0]).mean())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from slatewise.simulators._model import Target
 from slatewise.simulators._optimum import optimum
 from slatewise.simulators._response import Response
 from slatewise.simulators._sampling import Requests
+
+CROWD = 64  # users whose values of all items are computed at once; bounds memory, changes no number
 
 
 class Config(Frozen):
@@ -174,6 +177,17 @@ class Store:
         """Logit of a click on each candidate, alone at the first position: (B, N)."""
         return _model.affinity(self.config, self._world, user_B.to(self.device), item_BN.to(self.device))
 
+    def alone(self, user_B: Tensor, item_BN: Tensor | None = None, kind: Target = "click") -> Tensor:
+        """Expected feedback of each item shown alone at the first position, (B, N); of all items, (B, I), if None.
+
+        Raises:
+            ConfigError: ``kind`` names no feedback of the store or has a negative weight.
+        """
+        if item_BN is None:
+            item_BN = torch.arange(self.config.items).expand(len(user_B), -1)
+        parts = zip(user_B.to(self.device).split(CROWD), item_BN.to(self.device).split(CROWD), strict=True)
+        return torch.cat([_model.alone(self.config, self._world, *part, kind) for part in parts])
+
     def _response(self, user_B: Tensor, item_BN: Tensor, kind: Target) -> Response:
         return _model.response(
             self.config, self._world, user_B.to(self.device), item_BN.to(self.device), kind
@@ -292,6 +306,14 @@ class Store:
         c, rng = self.config, _sampling.rngs(seed)
         user_B = torch.from_numpy(rng["user"].integers(0, c.users, count))
         pool = torch.from_numpy(_sampling.distinct(rng["pool"], count, c.pool_size(), c.items))
+        time_B = _sampling.START + _sampling.GAP * torch.arange(start, start + count)
+        return self._answered(user_B, pool, time_B, rng)
+
+    def _answered(
+        self, user_B: Tensor, pool: Tensor, time_B: Tensor, rng: dict[str, np.random.Generator]
+    ) -> Requests:
+        """Requests for whom the retriever chooses from a pool each, and the logging policy's lists."""
+        c = self.config
         noise = torch.from_numpy(rng["retriever"].standard_normal(tuple(pool.shape)))
         score = self.affinity(user_B, pool).cpu() + c.retriever_noise * noise
         kept = torch.from_numpy(_sampling.keep_best(score.numpy(), c.candidates, rng["shuffle"]))
@@ -303,7 +325,7 @@ class Store:
             score_BN=score_BN.to(self.device),
             logged_BL=logged_BL.to(self.device),
             log_prob_B=log_prob_B.to(self.device),
-            timestamp_B=_sampling.START + _sampling.GAP * torch.arange(start, start + count),
+            timestamp_B=time_B,
         )
 
     # --- tables, in ids ---
@@ -325,8 +347,12 @@ class Store:
         """The requests with the logged list, its propensity and feedback drawn for it, in the log schema."""
         feedback = self.sample(drawn.user_B, drawn.item_BN, drawn.logged_BL, seed)
         shown = _frames.shown(drawn.item_BN.gather(1, drawn.logged_BL), vars(feedback))
-        frame = _frames.requests(drawn, first).with_columns(**shown)
+        frame = self.requests_frame(drawn, first=first).with_columns(**shown)
         return frame.with_columns(propensity=pl.Series(drawn.log_prob_B.exp().cpu().numpy()))
+
+    def rows_at(self, user_B: Tensor, time_B: Tensor) -> Tensor:
+        """What other methods take for ``user_B``: rows of users at a time (seconds). Here users never change."""
+        return user_B
 
     def user_index(self, ids: Sequence[str]) -> Tensor:
         """Rows of users such as ``u17``.

@@ -31,6 +31,16 @@ STORE = {
     "validation": 32,
     "test": 32,
 }
+EVENTS = {
+    "users": 40,
+    "items": 150,
+    "categories": 6,
+    "pool": 16,
+    "candidates": 8,
+    "length": 4,
+    "sessions": 10,
+    "bias": -3.0,
+}
 TARGET = {"click": 1.0, "value": 0.2}
 
 
@@ -38,6 +48,13 @@ def store_log() -> Log:
     """The log of a tiny simulated store: 10 candidates, lists of 4, clicks, sales and money."""
     module = plugin("data.datasets", "store")
     log: Log = module.load(build(module.Config, dict(STORE)), None)
+    return log
+
+
+def events_log() -> Log:
+    """The log of a tiny simulated store over time: 10 sessions a user, content, clicks, sales, money."""
+    module = plugin("data.datasets", "store-events")
+    log: Log = module.load(build(module.Config, dict(EVENTS)), None)
     return log
 
 

@@ -12,7 +12,7 @@ from slatewise.cli import truth
 from slatewise.errors import ConfigError
 from slatewise.simulators import build_truth, shares
 from slatewise.simulators.reference import references
-from slatewise.simulators.store_v1 import Config
+from slatewise.simulators.store_v1 import Config, Store
 
 # What the prototype of this store measured, in % of the optimum.
 PROTOTYPE = {
@@ -29,7 +29,7 @@ PROTOTYPE = {
 
 
 def test_shares_are_the_known_ones_roughly() -> None:
-    got = shares(Config(), 60)
+    got = shares(Store(), 60)
     for name, share in PROTOTYPE.items():
         assert got[name] == pytest.approx(share, abs=2.5), name
     assert got["optimum"] == pytest.approx(100, abs=1e-6)
@@ -37,13 +37,13 @@ def test_shares_are_the_known_ones_roughly() -> None:
 
 @pytest.mark.slow
 def test_shares_are_the_known_ones() -> None:
-    got = shares(Config(), 300)
+    got = shares(Store(), 300)
     for name, share in PROTOTYPE.items():
         assert got[name] == pytest.approx(share, abs=1.5), name
 
 
 def test_wide_requests_are_ranked_among_random_lists() -> None:
-    rows, exact = references(Config(candidates=50), 4)
+    rows, exact = references(Store(Config(candidates=50)), 4)
     got = {row.policy: row for row in rows}
     assert not exact
     assert got["random"].share < got["logged"].share < got["true greedy"].share < got["optimum"].share
