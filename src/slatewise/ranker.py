@@ -11,7 +11,7 @@ Folder::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from slatewise.files import new_folder
 from slatewise.names import plugin
 from slatewise.policies import Policy, build_policy
 from slatewise.tensors import load_tensors, save_tensors
-from slatewise.types import Ranking
+from slatewise.types import Ranking, Retrieved
 
 GOLDEN_REQUESTS = 4
 
@@ -83,6 +83,15 @@ class Ranker:
             )
         device = next(self.policy.parameters()).device
         return self.policy.rank(batch.to(device), length)
+
+    @property
+    def retriever(self) -> Callable[[ListBatch, int], Retrieved] | None:
+        """Prepared requests and a number to the best items of the whole catalogue; None if it only ranks candidates."""
+        retrieve: Callable[[ListBatch, int], Retrieved] | None = getattr(self.policy, "retrieve", None)
+        if retrieve is None:
+            return None
+        device = next(self.policy.parameters()).device
+        return lambda batch, count: retrieve(batch.to(device), count)
 
     def rank(
         self,

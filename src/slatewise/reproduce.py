@@ -194,7 +194,10 @@ def _evaluate(
     judges = list(_benches(recipe, data, out, rankers, named))
     entrants: list[Any] = [*floors_and_ceilings(data), *map(OwnBest, judges)]
     for key, ranker in rankers.items():
-        entrants.append(Entrant(named[key], ranker.rank_batch, key[0], paper=recipe.paper.get(key[0])))
+        paper = recipe.paper.get(key[0])
+        entrants.append(
+            Entrant(named[key], ranker.rank_batch, key[0], paper=paper, retrieve=ranker.retriever)
+        )
     threads = torch.get_num_threads()
     try:
         evaluation = evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 
 from slatewise.data.batch import ListBatch
 from slatewise.errors import ConfigError
-from slatewise.types import Ranking
+from slatewise.types import Ranking, Retrieved
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Entrant:
     Attributes:
         name: unique among the entrants.   rank: batch to ranking. group: the table's row; runs of one group
         are seeds of one method. kind: ``floor``, ``ceiling`` or ``ranker``.   paper: the paper's numbers by
-        metric, printed beside ours.
+        metric, printed beside ours.   retrieve: batch and number to items of the whole catalogue; None for a policy
+        that cannot search it.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Entrant:
     group: str
     kind: str = "ranker"
     paper: dict[str, float] | None = None
+    retrieve: Callable[[ListBatch, int], Retrieved] | None = None
 
 
 def entrants(policies: Sequence[Any]) -> list[Entrant]:
@@ -56,7 +58,8 @@ def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
     name = group if len(alike) == 1 or _seed(policy) is None else f"{group} seed {_seed(policy)}"
     # A ranker's `rank` takes tables in the caller's ids; batches go to `rank_batch`.
     rank = getattr(policy, "rank_batch", None) or policy.rank
-    return Entrant(name, rank, group, getattr(policy, "kind", "ranker"), getattr(policy, "paper", None))
+    paper, retrieve = getattr(policy, "paper", None), getattr(policy, "retriever", None)
+    return Entrant(name, rank, group, getattr(policy, "kind", "ranker"), paper, retrieve)
 
 
 def _settings(policy: Any) -> Any:

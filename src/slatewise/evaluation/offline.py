@@ -20,6 +20,7 @@ from slatewise.evaluation.entrants import Entrant, entrants
 from slatewise.evaluation.judging import Bench
 from slatewise.evaluation.latency import single_latency, timed_rank
 from slatewise.evaluation.ranking import check_ranking
+from slatewise.evaluation.retrieval import CatalogueMetrics, is_retrieval
 from slatewise.evaluation.results import About, Evaluation, PolicyInfo, Values
 from slatewise.evaluation.true_values import TrueValues
 from slatewise.evaluation.truth import Truth, searchable
@@ -120,7 +121,13 @@ def evaluate(
     plan = _plan(default_metrics(data, judges) if metrics is None else metrics, data, judges)
     field_of, opened = entrants(policies), data.split(split)
     rows = _spread(len(opened), config.limit)
-    graders: list[Grader] = [TrueValues(truth or Truth(data), split, config.ranked)] if plan.true else []
+    if truth is None and data.manifest.truth is not None and (plan.true or plan.retrieval):
+        truth = Truth(data)
+    graders: list[Grader] = []
+    if plan.true and truth is not None:
+        graders.append(TrueValues(truth, split, config.ranked))
+    if plan.retrieval:
+        graders.append(CatalogueMetrics(plan.retrieval, field_of, data, truth))
     run = _Run(plan, data.manifest.target_weights(), data.schema.length, [*graders, *plan.judges])
     for start in range(0, len(rows), config.batch_size):
         run.add(field_of, opened.batch(rows[start : start + config.batch_size]))
@@ -138,6 +145,7 @@ class _Plan:
     listed: tuple[Metric, ...]  # computed request by request
     pooled: tuple[Metric, ...]  # made of the former's means at the end
     true: bool
+    retrieval: tuple[str, ...]
     judges: tuple[Bench, ...]
 
 
@@ -157,11 +165,12 @@ def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -
         raise ConfigError(
             f"unknown metric '{strange}'.{nearest(strange, known)} Judges' metrics here: {allowed}."
         )
-    chosen = [parse(name) for name in names if name not in (*true, *judged)]
+    retrieval = tuple(name for name in names if is_retrieval(name))
+    chosen = [parse(name) for name in names if name not in (*true, *judged, *retrieval)]
     pooled = [metric for metric in chosen if metric.parts]
     plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
     asked = tuple(judge.asked(judged) for judge in judges if set(judge.names) & set(judged))
-    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), asked)
+    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), retrieval, asked)
 
 
 def _canonical(name: str) -> str:
