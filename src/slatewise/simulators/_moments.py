@@ -82,6 +82,20 @@ def world_of(config: Config, people: World, moments: Moments) -> World:
     )
 
 
+def offers(config: Config, moments: Moments, state_B: Ints) -> Ints:
+    """The items that the retriever looks at in each session, (B, pool): no item in two sessions of a user.
+
+    A user's sessions are blocks of one permutation of what is sold, k to (a·k + b) mod n, with a and b his own.
+    """
+    sold = np.flatnonzero(~moments.organic_I)
+    rng, steps = numpy_rng(config.world_seed, "moments", "offers"), np.arange(1, len(sold) + 1)
+    step_U = rng.choice(steps[np.gcd(steps, len(sold)) == 1], config.users)
+    first_U = rng.integers(0, len(sold), config.users)
+    user_B, session_B = np.divmod(state_B, config.sessions)
+    place_BP = session_B[:, None] * config.pool_size() + np.arange(config.pool_size())
+    return sold[(step_U[user_B, None] * place_BP + first_U[user_B, None]) % len(sold)]
+
+
 def slot(config: Config) -> float:
     """Seconds that each user has one session in."""
     return config.days * DAY / config.sessions

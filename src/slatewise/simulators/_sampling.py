@@ -43,15 +43,11 @@ class Requests:
         return self.user_B.shape[0]
 
 
-def distinct(rng: np.random.Generator, rows: int, count: int, among: int | Ints) -> Ints:
-    """``count`` distinct numbers below ``among`` (one for all rows, or one for each) in each row, uniformly.
-
-    R. Floyd's algorithm.
-    """
+def distinct(rng: np.random.Generator, rows: int, count: int, among: int) -> Ints:
+    """``count`` distinct numbers below ``among`` in each row, uniformly (R. Floyd's algorithm)."""
     chosen = np.full((rows, count), -1, dtype=np.int64)
     draw = rng.random((rows, count))
-    for place in range(count):
-        top = among - count + place
+    for place, top in enumerate(range(among - count, among)):
         pick = (draw[:, place] * (top + 1)).astype(np.int64)
         taken = (chosen == pick[:, None]).any(axis=1)
         chosen[:, place] = np.where(taken, top, pick)

@@ -37,7 +37,7 @@ class Config(store_v1.Config):
 
     items: int = 2000
     categories: int = 20
-    pool: int | None = 200
+    pool: int | None = 80
     bias: float = -5.0
     user_noise: float = 1.5
     sessions: int = 20
@@ -88,11 +88,16 @@ class Config(store_v1.Config):
         self._check_shelf()
 
     def _check_shelf(self) -> None:
-        start = self.items - self.organic_items() - self.arriving_items()
-        if start < self.pool_size() or (self.content and self.organic_items() < self.pool_size()):
+        sold = self.items - self.organic_items()
+        if self.pool_size() * self.sessions > sold:
             raise ConfigError(
-                f"store: the retriever chooses from {self.pool_size()} items, but {start} are there to be sold at the start "
-                f"and {self.organic_items()} are content; give more items or a smaller pool, or set content to 0."
+                f"store: {self.sessions} sessions with a pool of {self.pool_size()} items each, none twice, need more than "
+                f"the {sold} items that are sold; give more items, a smaller pool or fewer sessions."
+            )
+        if self.content and self.organic_items() < self.pool_size():
+            raise ConfigError(
+                f"store: the retriever chooses content from {self.pool_size()} items, but {self.organic_items()} are content; "
+                "give more of them or a smaller pool, or set content to 0."
             )
 
 
@@ -135,27 +140,26 @@ class EventStore(store_v1.Store):
     def requests(self, count: int, seed: int, *, start: int = 0) -> Requests:
         """``count`` sessions of all users in the order of time, from number ``start`` on, answered as in ``store-v1``.
 
-        The retriever draws its pool from what has arrived.
+        The retriever's pool is a part of the catalogue that it never comes back to with this user, less what has not
+        arrived yet.
 
         Raises:
-            ConfigError: there are not so many sessions.
+            ConfigError: there are not so many sessions, or too few items have arrived in one.
         """
         if not 0 <= start < start + count <= self.sessions:
             raise ConfigError(
                 f"the store has {self.sessions} sessions; {count} from number {start} on were asked for."
             )
         order = np.argsort(self._moments.time_US, axis=None, kind="stable")[start : start + count]
-        state_B, time_B = torch.from_numpy(order), self._moments.time_US.ravel()[order]
-        shelf, there_B = self._shelf(time_B)
-        rng = _sampling.rngs(seed)
-        pool = shelf[_sampling.distinct(rng["pool"], count, self.config.pool_size(), there_B)]
-        return self._answered(state_B, torch.from_numpy(pool), torch.from_numpy(time_B), rng)
-
-    def _shelf(self, time_B: _sampling.Ints) -> tuple[_sampling.Ints, _sampling.Ints]:
-        """What is sold, in the order of its arrival, and how much of it is there at each time."""
-        sold = np.flatnonzero(~self._moments.organic_I)
-        shelf = sold[np.argsort(self._moments.arrival_I[sold], kind="stable")]
-        return shelf, np.searchsorted(self._moments.arrival_I[shelf], time_B, side="right")
+        state_B, time_B = torch.from_numpy(order), torch.from_numpy(self._moments.time_US.ravel()[order])
+        pool = torch.from_numpy(_moments.offers(self.config, self._moments, order))
+        arrived = torch.from_numpy(self._moments.arrival_I)[pool] <= time_B[:, None]
+        if (least := int(arrived.sum(dim=1).min())) < self.config.candidates:
+            raise ConfigError(
+                f"store: a session's pool of {self.config.pool_size()} items has only {least} that have arrived, for "
+                f"{self.config.candidates} candidates; give a larger pool or fewer arrivals."
+            )
+        return self._answered(state_B, pool, time_B, _sampling.rngs(seed), arrived)
 
     def content_frame(self, seed: int) -> pl.DataFrame:
         """Every impression of content, as interactions: the retriever's best, shown one by one before each list."""

@@ -310,12 +310,18 @@ class Store:
         return self._answered(user_B, pool, time_B, rng)
 
     def _answered(
-        self, user_B: Tensor, pool: Tensor, time_B: Tensor, rng: dict[str, np.random.Generator]
+        self,
+        user_B: Tensor,
+        pool: Tensor,
+        time_B: Tensor,
+        rng: dict[str, np.random.Generator],
+        there: Tensor | None = None,
     ) -> Requests:
-        """Requests for whom the retriever chooses from a pool each, and the logging policy's lists."""
+        """Requests for whom the retriever chooses from a pool each (where ``there``), and the logging policy's lists."""
         c = self.config
         noise = torch.from_numpy(rng["retriever"].standard_normal(tuple(pool.shape)))
         score = self.affinity(user_B, pool).cpu() + c.retriever_noise * noise
+        score = score if there is None else score.masked_fill(~there, -torch.inf)
         kept = torch.from_numpy(_sampling.keep_best(score.numpy(), c.candidates, rng["shuffle"]))
         score_BN = score.gather(1, kept)
         logged_BL, log_prob_B = _sampling.plackett_luce(rng["policy"], score_BN / c.logging_noise, c.length)

@@ -33,9 +33,9 @@ STORE = {
 }
 EVENTS = {
     "users": 40,
-    "items": 150,
+    "items": 300,
     "categories": 6,
-    "pool": 16,
+    "pool": 24,
     "candidates": 8,
     "length": 4,
     "sessions": 10,

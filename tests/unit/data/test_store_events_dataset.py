@@ -16,15 +16,12 @@ from slatewise.data.prepared import load_data
 from slatewise.evaluation.truth import Truth
 from slatewise.protocols.prepare import prepare
 from slatewise.simulators import build_truth
-
-SMALL: dict[str, Any] = {
-    "users": 60, "items": 150, "categories": 6, "pool": 16, "candidates": 8, "length": 4, "sessions": 10, "bias": -3.0,
-}  # fmt: skip
+from slatewise.testing.fixtures import EVENTS
 
 
 @pytest.fixture(scope="module")
 def log() -> Log:
-    return store_events.load(build(store_events.Config, SMALL), None)
+    return store_events.load(build(store_events.Config, EVENTS), None)
 
 
 def test_interactions_are_the_exploded_lists_and_the_content(log: Log) -> None:
@@ -32,7 +29,7 @@ def test_interactions_are_the_exploded_lists_and_the_content(log: Log) -> None:
     assert log.interactions is not None
     assert log.items is not None
     assert log.interactions["timestamp"].is_sorted()
-    assert log.interactions.height == 600 * (4 + 2)
+    assert log.interactions.height == 400 * (4 + 2)
     content = log.items.filter("organic")["item_id"]
     shown = log.interactions.filter(~pl.col("item_id").is_in(content.implode()))
     kinds = [f"feedback_{kind}" for kind in ("click", "conversion", "value")]
@@ -60,7 +57,7 @@ def test_the_truth_explains_the_clicks_of_every_session(log: Log) -> None:
 
 
 def test_the_log_seed_changes_the_log_and_not_the_store(log: Log) -> None:
-    other = store_events.load(build(store_events.Config, SMALL | {"seed": 1}), None)
+    other = store_events.load(build(store_events.Config, EVENTS | {"seed": 1}), None)
     assert other.truth == log.truth
     assert other.users is not None
     assert other.users.equals(log.users)
@@ -73,7 +70,7 @@ def test_the_log_seed_changes_the_log_and_not_the_store(log: Log) -> None:
 
 
 def test_lists_of_the_log_can_be_ranked_and_graded(tmp_path: Any) -> None:
-    prepare("store-events", "log-v1", None, tmp_path / "data", dataset_options=SMALL, protocol_options={})
+    prepare("store-events", "log-v1", None, tmp_path / "data", dataset_options=EVENTS, protocol_options={})
     data = load_data(tmp_path / "data")
     truth, batch = Truth(data), data.split("test").batch(slice(0, 40))
     assert (batch.time_B > 0).all()

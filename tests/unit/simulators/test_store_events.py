@@ -18,7 +18,7 @@ from slatewise.simulators.env import StoreEnv
 from slatewise.simulators.store_events import Config, EventStore
 from slatewise.simulators.store_v1 import Store
 
-SMALL = {"users": 30, "items": 120, "categories": 6, "pool": 14, "candidates": 7, "length": 3, "sessions": 8}
+SMALL = {"users": 30, "items": 200, "categories": 6, "pool": 20, "candidates": 7, "length": 3, "sessions": 8}
 
 
 def store(**changes: Any) -> EventStore:
@@ -111,9 +111,9 @@ def test_items_are_shown_only_after_they_arrived(world: EventStore) -> None:
     assert not world._moments.organic_I[drawn.item_BN.numpy()].any()
     assert (drawn.timestamp_B.diff() >= 0).all()
     come = world._moments.arrival_I > START
-    assert come.sum() == 29  # 30 % of 96
+    assert come.sum() == 48  # 30 % of 160
     last = START + int(np.ceil(7 / 8 * 60 * DAY))
-    assert (world._moments.arrival_I[come] == last).sum() == 10  # 33 % of them
+    assert (world._moments.arrival_I[come] == last).sum() == 16  # 33 % of them
     assert (world._moments.arrival_I[come] <= last).all()
 
 
@@ -122,7 +122,7 @@ def test_content_is_clicked_and_never_sold(world: EventStore) -> None:
     assert content.height == world.sessions * 2
     organic = world.items_frame().filter("organic")
     assert set(content["item_id"]) <= set(organic["item_id"])
-    assert organic["log_price"].null_count() == organic.height == 24
+    assert organic["log_price"].null_count() == organic.height == 40
     assert 0 < content["feedback_click"].sum() < content.height
     assert content["feedback_conversion"].sum() == content["feedback_value"].sum() == 0
     rows = world.rows_at(
@@ -138,7 +138,7 @@ def test_a_list_of_one_is_worth_what_its_item_is_alone(world: EventStore) -> Non
     rows = torch.tensor([3, 100])
     for kind in ("click", "value", {"click": 1.0, "conversion": 2.0}):
         every = world.alone(rows, kind=kind)
-        assert every.shape == (2, 120)
+        assert every.shape == (2, 200)
         items = torch.tensor([[5, 9, 80], [1, 2, 3]])
         value = world.value(rows, items, torch.arange(3)[None, :, None].expand(2, -1, -1), kind)
         torch.testing.assert_close(value, every.gather(1, items))
@@ -185,8 +185,8 @@ def test_the_closed_loop_walks_through_the_sessions(world: EventStore) -> None:
         ({"organic": 1.5}, "organic is 1.5"),
         ({"stay": 0.8, "move": 0.8}, r"stay \+ move is 1.6"),
         ({"days": 0.001}, "sessions do not fit into"),
-        ({"arrivals": 0.95}, "are there to be sold at the start"),
-        ({"organic": 0.0}, "0 are content"),
+        ({"pool": 21}, "8 sessions with a pool of 21 items each, none twice, need more than the 160"),
+        ({"organic": 0.05}, "but 10 are content"),
         ({"pages": 0}, "pages is 0"),
         ({"length": 9}, "length <= candidates"),
     ],
@@ -194,6 +194,18 @@ def test_the_closed_loop_walks_through_the_sessions(world: EventStore) -> None:
 def test_what_makes_no_store_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         store(**change)
+
+
+def test_a_pool_with_too_few_arrived_items_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a session's pool of 20 items has only"):
+        store(arrivals=0.9).requests(30, 0)
+
+
+def test_no_item_is_offered_to_a_user_in_two_sessions(world: EventStore) -> None:
+    drawn = world.requests(world.sessions, 3)
+    offered = torch.stack([drawn.user_B // 8 * 200 + item for item in drawn.item_BN.T])
+    assert len(offered.unique()) == offered.numel()
+    assert len(drawn.item_BN.unique()) > 155  # over all users everything comes up
 
 
 def test_sessions_beyond_the_last_are_refused(world: EventStore) -> None:
