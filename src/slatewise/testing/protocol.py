@@ -19,8 +19,9 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
 
     The laws: requests keep the log schema (shown items are candidates, no candidate twice, feedback aligned)
     and each has its split; every split has requests; nobody is tested on a time before his training ends, and
-    nobody's requests train both rankers and judges; the target names feedback that is there; item vectors are of one width, one an item; the length can be filled
-    from the candidates; the same seed gives the same requests.
+    nobody's requests train both rankers and judges; interactions to train on are older than their user's first request
+    to validate or test on; the target names feedback that is there; item vectors are of one width, one an item; the
+    length can be filled from the candidates; the same seed gives the same requests.
 
     Args:
         name: public name or module.   log: what a data set loads.   options: its config.
@@ -36,6 +37,7 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
     for fault in errors(faults):
         raise LawBroken(f"{called}: {fault.sentence}")
     _splits(called, requests)
+    _sequences(called, lists)
     kinds = {name.removeprefix("feedback_") for name in requests.columns if name.startswith("feedback_")}
     known = bool(lists.target) and set(lists.target) <= kinds
     require(known, f"{called}: the target names feedback that is not there.")
@@ -48,6 +50,20 @@ def check_protocol(name: str | ModuleType, log: Log, **options: Any) -> None:
         require(lists.item_vectors["item_id"].is_unique().all(), f"{called}: an item has two vectors.")
     again: Lists = module.build(config, log, 1)
     require(again.requests.equals(requests), f"{called}: the same seed gives other requests.")
+
+
+def _sequences(called: str, lists: Lists) -> None:
+    if lists.training_interactions is None:
+        return
+    held = lists.requests.filter(pl.col("split").is_in(["validation", "test"]))
+    first = held.group_by("user_id").agg(pl.col("timestamp").min().alias("first"))
+    late = lists.training_interactions.join(first, on="user_id").filter(
+        pl.col("timestamp") >= pl.col("first")
+    )
+    require(
+        late.is_empty(),
+        f"{called}: {late.height} interactions to train on are not older than their user's first request to validate or test on.",
+    )
 
 
 def _splits(called: str, requests: pl.DataFrame) -> None:
