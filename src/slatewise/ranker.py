@@ -93,6 +93,15 @@ class Ranker:
         device = next(self.policy.parameters()).device
         return lambda batch, count: retrieve(batch.to(device), count)
 
+    @property
+    def steps(self) -> Callable[[ListBatch], tuple[torch.Tensor, torch.Tensor]] | None:
+        """Prepared requests to the scores of the policy's generator and of its ranker; None if it has not both."""
+        step_scores = getattr(self.policy, "step_scores", None)
+        if step_scores is None or not self.policy.two_steps:
+            return None
+        device = next(self.policy.parameters()).device
+        return lambda batch: step_scores(batch.to(device))
+
     def rank(
         self,
         requests: pl.DataFrame,

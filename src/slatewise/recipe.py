@@ -107,6 +107,19 @@ class Curve(Frozen):
     metric: str
 
 
+class Profile(Frozen):
+    """A plot over places: ``metric`` at each of ``places``, a line for each of ``rows``."""
+
+    name: str
+    rows: tuple[str, ...]
+    places: tuple[int, ...]
+    metric: str
+
+    def metrics(self) -> tuple[str, ...]:
+        """The metric at each place, which the recipe's ``metrics`` must have."""
+        return tuple(f"{self.metric}@{place}" for place in self.places)
+
+
 class Recipe(Frozen):
     """A whole recipe file."""
 
@@ -122,6 +135,7 @@ class Recipe(Frozen):
     expected: tuple[Expected, ...] = ()
     gaps: tuple[Gap, ...] = ()
     curves: tuple[Curve, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     paper: dict[str, dict[str, float]] = {}
     notes: str = ""
 
@@ -173,7 +187,11 @@ def read_recipe(path: Path) -> Recipe:
             raise ConfigError(f"{path}: judge '{name}' needs a name without _ and ], such as gru-disjoint.")
     named: list[tuple[str, ...]] = [(judge.row,) for judge in recipe.judges.values() if judge.row]
     named += [(e.row, *([e.above] if e.above else [])) for e in recipe.expected]
-    named += [(gap.better, gap.worse) for gap in recipe.gaps] + [curve.rows for curve in recipe.curves]
+    named += [(gap.better, gap.worse) for gap in recipe.gaps]
+    named += [plot.rows for plot in (*recipe.curves, *recipe.profiles)]
+    for profile in recipe.profiles:
+        if missing := [name for name in profile.metrics() if name not in recipe.metrics]:
+            raise ConfigError(f"{path}: profile '{profile.name}' needs {missing[0]} among the recipe's metrics.")
     for rows in named:
         for row in rows:
             allowed = [*recipe.rows, *FLOORS_AND_CEILINGS, *map(own_best, recipe.judges)]

@@ -196,7 +196,14 @@ def _evaluate(
     for key, ranker in rankers.items():
         paper = recipe.paper.get(key[0])
         entrants.append(
-            Entrant(named[key], ranker.rank_batch, key[0], paper=paper, retrieve=ranker.retriever)
+            Entrant(
+                named[key],
+                ranker.rank_batch,
+                key[0],
+                paper=paper,
+                retrieve=ranker.retriever,
+                steps=ranker.steps,
+            )
         )
     threads = torch.get_num_threads()
     try:

@@ -14,7 +14,7 @@ from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.curves import read_curves
 from slatewise.evaluation.judge_quality import judge_quality
 from slatewise.evaluation.judge_training import SELF
-from slatewise.evaluation.plots import calibration_curves, sweep
+from slatewise.evaluation.plots import calibration_curves, profile, sweep
 from slatewise.evaluation.provenance import made_by
 from slatewise.evaluation.report import Section, write_report
 from slatewise.evaluation.reward_quality import RewardQuality, reward_quality
@@ -50,6 +50,16 @@ def write(
             result.out / f"curve-{place + 1}.png",
         )
         for place, curve in enumerate(recipe.curves)
+    ]
+    pictures += [
+        profile(
+            one.name,
+            one.metric,
+            one.places,
+            {row: [result.row(row).metrics[name] for name in one.metrics()] for row in one.rows},
+            result.out / f"profile-{place + 1}.png",
+        )
+        for place, one in enumerate(recipe.profiles)
     ]
     write_report(
         result.out,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from slatewise.data.batch import ListBatch
 from slatewise.errors import ConfigError
 from slatewise.types import Ranking, Retrieved
@@ -19,7 +21,8 @@ class Entrant:
         name: unique among the entrants.   rank: batch to ranking. group: the table's row; runs of one group
         are seeds of one method. kind: ``floor``, ``ceiling`` or ``ranker``.   paper: the paper's numbers by
         metric, printed beside ours.   retrieve: batch and number to items of the whole catalogue; None for a policy
-        that cannot search it.
+        that cannot search it.   steps: batch to the scores (B, N) of its generator and of its ranker; None for one that has
+        not both.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Entrant:
     kind: str = "ranker"
     paper: dict[str, float] | None = None
     retrieve: Callable[[ListBatch, int], Retrieved] | None = None
+    steps: Callable[[ListBatch], tuple[Tensor, Tensor]] | None = None
 
 
 def entrants(policies: Sequence[Any]) -> list[Entrant]:
@@ -58,8 +62,15 @@ def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
     name = group if len(alike) == 1 or _seed(policy) is None else f"{group} seed {_seed(policy)}"
     # A ranker's `rank` takes tables in the caller's ids; batches go to `rank_batch`.
     rank = getattr(policy, "rank_batch", None) or policy.rank
-    paper, retrieve = getattr(policy, "paper", None), getattr(policy, "retriever", None)
-    return Entrant(name, rank, group, getattr(policy, "kind", "ranker"), paper, retrieve)
+    return Entrant(
+        name,
+        rank,
+        group,
+        getattr(policy, "kind", "ranker"),
+        getattr(policy, "paper", None),
+        getattr(policy, "retriever", None),
+        getattr(policy, "steps", None),
+    )
 
 
 def _settings(policy: Any) -> Any:

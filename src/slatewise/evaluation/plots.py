@@ -165,6 +165,26 @@ def sweep(
         return _svg(figure, title)
 
 
+def profile(
+    title: str, metric: str, places: Sequence[int], lines: Mapping[str, Sequence[float]], png: Path
+) -> str:
+    """A metric against the number of places, a line a row. Also written to ``png``, as :func:`sweep`."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axis = figure.subplots()
+        for number, (name, values) in enumerate(lines.items()):
+            shown = [scaled(metric, value) for value in values]
+            axis.plot(places, shown, marker="o", markersize=4, color=LINES[number % len(LINES)], label=name)
+        axis.set_xticks(list(places))
+        axis.set_title(title)
+        axis.set_xlabel("places")
+        axis.set_ylabel(label(metric))
+        axis.grid()
+        axis.legend(fontsize=8)
+        figure.savefig(png, dpi=120, facecolor="white")
+        return _svg(figure, f"{title}: {', '.join(lines)}")
+
+
 def _half_width(row: Row, metric: str) -> float:
     if row.std is not None:
         return row.std[metric]

@@ -4,6 +4,8 @@
 that cannot search, and where nothing was wanted. ``cold-hr@K``: the same over wanted items that training never saw.
 ``item-value@K``: what each of the first K items of the list brings, shown by itself: the expected amount where a
 simulator knows it, else the logged one (0 for what was not wanted). ``catalogue-value@K``: the same of the K found.
+``overlap@K``: the share of the first K of a request's candidates by the generator that are among the first K by the
+ranking decoder (OneRanker's Fig. 3); NaN for a policy that has not both.
 The amount is the feedback ``value`` where the data has it, else the target.
 """
 
@@ -22,10 +24,12 @@ from slatewise.evaluation.entrants import Entrant
 from slatewise.evaluation.truth import Truth
 from slatewise.types import Ranking, Retrieved
 
-KINDS = ("catalogue-hr", "cold-hr", "catalogue-value", "item-value")
+SEARCHED = ("catalogue-hr", "cold-hr", "catalogue-value")
+KINDS = (*SEARCHED, "item-value", "overlap")
 AMOUNT = "value"
 
 Columns = dict[str, Tensor]
+Steps = Callable[[ListBatch], tuple[Tensor, Tensor]]
 
 
 def is_retrieval(name: str) -> bool:
@@ -51,6 +55,7 @@ class CatalogueMetrics:
         asked = [name.split("@") for name in names]
         self._of = {kind: [int(at) for one, at in asked if one == kind] for kind in KINDS}
         self._finders = {entrant.name: entrant.retrieve for entrant in field}
+        self._steps = {entrant.name: entrant.steps for entrant in field}
         self._truth, self._target = truth, data.manifest.target_weights()
         self._trained = data.schema.trained_items or data.schema.items
         kinds = [kind.name for kind in data.schema.feedback]
@@ -60,7 +65,9 @@ class CatalogueMetrics:
     def measure(self, batch: ListBatch, rankings: Mapping[str, Ranking]) -> dict[str, Columns]:
         """The metrics of every policy, each (B,) float64."""
         return {
-            name: self._listed(batch, ranking) | self._found(batch, self._finders[name])
+            name: self._listed(batch, ranking)
+            | self._found(batch, self._finders[name])
+            | self._overlap(batch, self._steps[name])
             for name, ranking in rankings.items()
         }
 
@@ -73,12 +80,12 @@ class CatalogueMetrics:
         return columns
 
     def _found(self, batch: ListBatch, finder: Callable[[ListBatch, int], Retrieved] | None) -> Columns:
-        wide = [places for kind in KINDS[:3] for places in self._of[kind]]
+        wide = [places for kind in SEARCHED for places in self._of[kind]]
         if not wide:
             return {}
         nothing_B = torch.full((batch.size,), torch.nan, dtype=torch.float64)
         if finder is None:
-            return {f"{kind}@{places}": nothing_B for kind in KINDS[:3] for places in self._of[kind]}
+            return {f"{kind}@{places}": nothing_B for kind in SEARCHED for places in self._of[kind]}
         found = finder(batch, max(wide))
         items_BK, mask_BK = found.items_BK.cpu(), found.mask_BK.cpu()
         label_BN, items_BN = batch.label_BN(self._target).cpu(), batch.candidates_BN.cpu()
@@ -95,6 +102,24 @@ class CatalogueMetrics:
             real_BK = mask_BK[:, :places]
             worth = self._worth(batch, items_BK[:, :places]) * real_BK
             columns[f"catalogue-value@{places}"] = worth.sum(1) / real_BK.sum(1).clamp_min(1)
+        return columns
+
+    def _overlap(self, batch: ListBatch, steps: Steps | None) -> Columns:
+        columns: Columns = {}
+        for places in self._of["overlap"]:
+            if steps is None:
+                columns[f"overlap@{places}"] = torch.full((batch.size,), torch.nan, dtype=torch.float64)
+                continue
+            first, second = (
+                score.masked_fill(~batch.mask_BN.to(score.device), -torch.inf)
+                .argsort(dim=1, descending=True, stable=True)[:, :places]
+                .cpu()
+                for score in steps(batch)
+            )
+            count_B = batch.mask_BN.sum(1).cpu().clamp(max=places)
+            real_BK = torch.arange(first.shape[1]) < count_B[:, None]
+            same_BKK = (first[:, :, None] == second[:, None]) & real_BK[:, :, None] & real_BK[:, None]
+            columns[f"overlap@{places}"] = same_BKK.sum((1, 2)).double() / count_B
         return columns
 
     def _worth(self, batch: ListBatch, items_BK: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 # Metrics in units of feedback or places; all others are shares and are shown in percent.
-PLAIN = ("true-value", "regret", "true-rank", "rank", "gain")
+PLAIN = ("true-value", "regret", "true-rank", "rank", "gain", "item-value", "catalogue-value")
 LOWER_IS_BETTER = ("regret", "true-rank", "rank", "regret-share", "ties")
 
 

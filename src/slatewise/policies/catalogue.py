@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from slatewise.candidates import clusters
 from slatewise.config import Frozen
@@ -51,6 +52,20 @@ class Catalogue(Policy):
     def rank(self, batch: ListBatch, length: int) -> Ranking:
         """The sort of the candidates by the last step's score."""
         return sort_by_score(self.model.score_candidates(batch), batch, length)
+
+    @property
+    def two_steps(self) -> bool:
+        """True for a model with a generator and a ranking decoder."""
+        return self.model.decoder is not None
+
+    @torch.no_grad()
+    def step_scores(self, batch: ListBatch) -> tuple[Tensor, Tensor]:
+        """Scores of the candidates by the generator and by the ranking decoder, (B, N) each."""
+        places, items = self.model.at_requests(batch), self.model.items
+        wants = self.model.wants(places)
+        item_BND = items(batch.candidates_BN, batch.item_categories_BNC, batch.item_numeric_BNF)
+        generator_BN = self.model.generator_scores(places, wants, item_BND, batch.candidates_BN)
+        return generator_BN, self.model.ranker_scores(places, wants, item_BND, batch.mask_BN)
 
     @torch.no_grad()
     def retrieve(self, batch: ListBatch, count: int) -> Retrieved:
