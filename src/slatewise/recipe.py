@@ -12,6 +12,7 @@
 
     [shared.reward]                # laid under every row whose method has a reward
     [shared.scorers.dnn]           # under the scorer of that name, wherever a method has it
+    [shared.sequence]              # any other table: under every row whose method has a field of that name
 
     [rows.goalrank]                # the first row is what `slatewise train` trains
     method = "goalrank"
@@ -160,12 +161,7 @@ class Recipe(Frozen):
     def _shared_for(self, method: str) -> dict[str, Any]:
         """The shared settings that this method's Config has a place for."""
         fields = {field.name for field in msgspec.structs.fields(plugin("methods", method).Config)}
-        scorers = self.shared.get("scorers", {})
-        offered = {
-            "reward": self.shared.get("reward"),
-            "scorers": scorers or None,
-            "scorer": scorers.get(method),
-        }
+        offered = {**self.shared, "scorer": self.shared.get("scorers", {}).get(method)}
         return {key: value for key, value in offered.items() if key in fields and value is not None}
 
 
