@@ -72,7 +72,7 @@ class RankingDecoder(nn.Module):
         nn.init.normal_(self.source.weight, std=0.05)
         self.layers = nn.ModuleList(RankingLayer(config, width, heads) for _ in range(config.layers))
         self.score = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1)
+            nn.LayerNorm(3 * width), nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, 1)
         )
 
     def project(self, past_BSD: Tensor) -> list[KeyValue]:
@@ -106,6 +106,7 @@ class RankingDecoder(nn.Module):
             if refined_RQD is not None and self.pass_through:
                 keys = keys.append(layer.cross.project(refined_RQD))  # type: ignore[operator, union-attr]
             x_RND = layer(x_RND, keys, seen_RS, mask_RN)
-        both = torch.cat([x_RND[:, 1:], x_RND[:, :1].expand_as(x_RND[:, 1:])], -1)
-        score_RN: Tensor = self.score(both).squeeze(-1)
+        token_RND, item_RND = x_RND[:, :1].expand_as(x_RND[:, 1:]), x_RND[:, 1:]
+        # the product is what a match is made of; a small network is slow to learn it from the two [ours]
+        score_RN: Tensor = self.score(torch.cat([item_RND, token_RND, item_RND * token_RND], -1)).squeeze(-1)
         return score_RN
