@@ -63,7 +63,7 @@ class Config(Frozen):
     """Options.
 
     Attributes:
-        share: of the users; the same ones every time. All 26 million rows need several GB of memory to prepare.
+        share: of the users; the same ones every time. All 26 million rows need about 10 GB of memory to prepare.
         value_cap: the most that a click can be worth.
     """
 
