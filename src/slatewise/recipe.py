@@ -187,7 +187,9 @@ def read_recipe(path: Path) -> Recipe:
     named += [plot.rows for plot in (*recipe.curves, *recipe.profiles)]
     for profile in recipe.profiles:
         if missing := [name for name in profile.metrics() if name not in recipe.metrics]:
-            raise ConfigError(f"{path}: profile '{profile.name}' needs {missing[0]} among the recipe's metrics.")
+            raise ConfigError(
+                f"{path}: profile '{profile.name}' needs {missing[0]} among the recipe's metrics."
+            )
     for rows in named:
         for row in rows:
             allowed = [*recipe.rows, *FLOORS_AND_CEILINGS, *map(own_best, recipe.judges)]

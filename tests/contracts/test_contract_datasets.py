@@ -13,7 +13,7 @@ import pytest
 from slatewise.data.datasets import store
 from slatewise.names import available
 from slatewise.testing import LawBroken, check_dataset
-from slatewise.testing.fixtures import EVENTS, STORE, store_log
+from slatewise.testing.fixtures import EVENTS, STORE, store_log, write_taobao_ads
 
 FILES = Path(os.environ.get("SLATEWISE_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 
@@ -76,11 +76,18 @@ def _store_events(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     return None, dict(EVENTS)
 
 
+def _taobao_ads(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    (folder / "ads").mkdir()
+    write_taobao_ads(folder / "ads")
+    return folder / "ads", {}
+
+
 SOURCES = {
     "store": _store,
     "store-events": _store_events,
     "parquet": _parquet,
     "events": _events,
+    "taobao-ads": _taobao_ads,
     "movielens-1m": _movielens,
 }
 

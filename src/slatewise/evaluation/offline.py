@@ -170,7 +170,9 @@ def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -
     pooled = [metric for metric in chosen if metric.parts]
     plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
     asked = tuple(judge.asked(judged) for judge in judges if set(judge.names) & set(judged))
-    return _Plan(names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), retrieval, asked)
+    return _Plan(
+        names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), retrieval, asked
+    )
 
 
 def _canonical(name: str) -> str:

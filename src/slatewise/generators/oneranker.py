@@ -108,7 +108,9 @@ class OneRanker(ScoreGenerator):
         )
         self.paths = PathHeads(width, config.paths, config.levels, config.codes, config.dropout)
         self.target = (
-            TargetAware(config.target, len(config.tasks), width, config.heads) if config.target_aware else None
+            TargetAware(config.target, len(config.tasks), width, config.heads)
+            if config.target_aware
+            else None
         )
         self.task_weight = nn.Parameter(torch.zeros(len(config.tasks))) if self.target else None
         self.log_scale = nn.Parameter(torch.zeros(()))
@@ -164,9 +166,7 @@ class OneRanker(ScoreGenerator):
         # an item without a path is found by nobody; finite, so that it can be trained beside others
         return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, CLOSED).clamp_min(CLOSED)
 
-    def ranker_scores(
-        self, places: Places, wants: Wants | None, item_RND: Tensor, mask_RN: Tensor
-    ) -> Tensor:
+    def ranker_scores(self, places: Places, wants: Wants | None, item_RND: Tensor, mask_RN: Tensor) -> Tensor:
         """What the ranking decoder thinks of given items (R, N)."""
         assert self.decoder is not None
         past = [keys.rows(places.row_R) for keys in self.decoder.project(places.past_BSD)]

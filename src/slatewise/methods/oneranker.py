@@ -152,7 +152,10 @@ def _loss(
     """All four losses of one pass over the windows."""
     wanted_BT = (batch.kinds_BTK @ plan.wanted_K > 0) & ~batch.organic_BT & batch.mask_BT
     asked = targets(batch, wanted_BT, model.config.paths)
-    places, worth_BT = model.at_interactions(batch, asked.row_R, asked.place_R), worth_of(batch.kinds_BTK, plan.scale_K)
+    places, worth_BT = (
+        model.at_interactions(batch, asked.row_R, asked.place_R),
+        worth_of(batch.kinds_BTK, plan.scale_K),
+    )
     mtp = path_loss(model, places, batch, asked, worth_BT, config.sequence.value)
     some_R = _drawn(asked.row_R, config.moments)
     few, asked = model.some(places, some_R), _take(asked, some_R)
@@ -240,7 +243,11 @@ def _next(batch: InteractionBatch, asked: Targets, kind: int, worth_BT: Tensor) 
     place_R = next_BT[asked.row_R, asked.place_R]
     there_R, place_R = place_R < t, place_R.clamp_max(t - 1)
     amount_R = amount_BT[asked.row_R, place_R]
-    weight_R = (amount_R / amount_R[there_R].mean().clamp_min(1e-12)).clamp(max=CLIP) if bool(there_R.any()) else amount_R
+    weight_R = (
+        (amount_R / amount_R[there_R].mean().clamp_min(1e-12)).clamp(max=CLIP)
+        if bool(there_R.any())
+        else amount_R
+    )
     return batch.item_BT[asked.row_R, place_R], weight_R * there_R
 
 
@@ -272,9 +279,19 @@ def _candidates(
     near_RN = near_RN.clamp(0, batch.item_BT.shape[1] - 1)
     same_RN = batch.time_BT[row_R[:, None], near_RN] == batch.time_BT[row_R, place_R][:, None]
     beside = row_R[:, None], near_RN
-    same_RN &= inside_RN & batch.mask_BT[beside] & ~batch.organic_BT[beside] & (batch.time_BT[row_R, place_R] > 0)[:, None]
+    same_RN &= (
+        inside_RN
+        & batch.mask_BT[beside]
+        & ~batch.organic_BT[beside]
+        & (batch.time_BT[row_R, place_R] > 0)[:, None]
+    )
     drawn_RN = torch.randint(len(row_R), (len(row_R), config.others), device=row_R.device)
-    parts = [own_R1, batch.item_BT[beside], _best(model, few, wants, shared_M, config.found), own_R1[:, 0][drawn_RN]]
+    parts = [
+        own_R1,
+        batch.item_BT[beside],
+        _best(model, few, wants, shared_M, config.found),
+        own_R1[:, 0][drawn_RN],
+    ]
     index_RN = torch.cat(parts, 1)
     gain_RN = torch.zeros(index_RN.shape, device=index_RN.device)
     gain_RN[:, 0] = worth_BT[row_R, place_R]

@@ -47,9 +47,7 @@ class EventTokens(nn.Module):
         users = schema.trained_users or schema.users
         numeric, categories = len(schema.user_numeric), schema.user_categories
         self.user = Features(users, categories, numeric, width, id_dropout)
-        self.context = Features(
-            0, schema.context_categories, len(schema.context_numeric) + CLOCK, width, 0.0
-        )
+        self.context = Features(0, schema.context_categories, len(schema.context_numeric) + CLOCK, width, 0.0)
         self.feedback = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
         self.kind = nn.Embedding(4, width)  # U, C, I, X
         nn.init.normal_(self.kind.weight, std=0.05)
@@ -72,9 +70,7 @@ class EventTokens(nn.Module):
         count_B = batch.history_mask_BH.sum(1)
         # the request is one more moment behind the history, whose item is not known
         time_BT = _place(_wider(batch.history_time_BH), count_B, batch.time_B)
-        numeric = _place(
-            _wider(batch.history_context_numeric_BHF), count_B, batch.context_numeric_BF
-        )
+        numeric = _place(_wider(batch.history_context_numeric_BHF), count_B, batch.context_numeric_BF)
         categories = _place(
             _wider(batch.history_context_categories_BHC), count_B, batch.context_categories_BC
         )
@@ -146,8 +142,10 @@ def before(time_BT: Tensor) -> Tensor:
 
 def _wider(x_BH: Tensor) -> Tensor:
     """One more place behind the last, of zeros."""
-    return torch.cat([x_BH, torch.zeros_like(x_BH[:, :1])], 1) if x_BH.shape[1] else x_BH.new_zeros(
-        x_BH.shape[0], 1, *x_BH.shape[2:]
+    return (
+        torch.cat([x_BH, torch.zeros_like(x_BH[:, :1])], 1)
+        if x_BH.shape[1]
+        else x_BH.new_zeros(x_BH.shape[0], 1, *x_BH.shape[2:])
     )
 
 

@@ -101,8 +101,10 @@ class TargetAware(nn.Module):
             else None
         )
         j = config.fake_items
-        mask = heterogeneous_mask(self.tokens, j) if config.heterogeneous_mask else torch.ones(
-            self.tokens + j, self.tokens + j, dtype=torch.bool
+        mask = (
+            heterogeneous_mask(self.tokens, j)
+            if config.heterogeneous_mask
+            else torch.ones(self.tokens + j, self.tokens + j, dtype=torch.bool)
         )
         self.register_buffer("mask_QQ", mask, persistent=False)
         self.register_buffer("centre_JD", torch.zeros(j, width))

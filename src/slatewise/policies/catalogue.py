@@ -106,7 +106,9 @@ class Catalogue(Policy):
             ConfigError: the model has no fake items.
         """
         if self.model.target is None or self.model.target.preference is None:
-            raise ConfigError("this model has no fake items to refresh; train oneranker with target.fake_items above 0.")
+            raise ConfigError(
+                "this model has no fake items to refresh; train oneranker with target.fake_items above 0."
+            )
         index_M, target = self.model.items.catalogue(), self.model.target
         index_M = index_M[index_M >= self.model.items.trained]
         with torch.no_grad():

@@ -19,6 +19,7 @@ from slatewise.data.history import exposure_interactions
 from slatewise.data.log import Log
 from slatewise.data.vocab import Vocab
 from slatewise.errors import ConfigError, DataError
+from slatewise.protocols._chunks import in_order
 
 FUNNEL = ("click", "conversion", "value")
 ROUNDS = 24  # of drawing before a request is left with fewer negatives
@@ -65,8 +66,12 @@ class Events:
         return (keys[place] == wanted) & earlier
 
 
-def read_events(log: Log, thresholds: tuple[float, ...], counts: dict[str, int]) -> Events:
+def read_events(
+    log: Log, thresholds: tuple[float, ...], counts: dict[str, int], *, clock: bool = False
+) -> Events:
     """The log's interactions, or else the exposures of its requests.
+
+    Where there are only ratings, ``thresholds`` cut them into the funnel, and unless ``clock`` their times become places.
 
     ``feedback`` becomes how far down the funnel it went: the share of its kinds that are positive. ``counts`` is told
     what was left out.
@@ -85,7 +90,19 @@ def read_events(log: Log, thresholds: tuple[float, ...], counts: dict[str, int])
         raise DataError(
             "the log has no interaction with a user, an item and a time; there is nothing to learn from."
         )
-    return _coded(_with_kinds(placed, thresholds), log.items)
+    if not _kinds(placed):
+        placed = _funnel(placed if clock else _places(placed), thresholds)
+    depth = pl.mean_horizontal(pl.col(name) > 0 for name in _kinds(placed))
+    return _coded(placed.with_columns(feedback=depth), log.items)
+
+
+def _kinds(frame: pl.DataFrame) -> list[str]:
+    return [name for name in frame.columns if name.startswith("feedback_")]
+
+
+def _places(ratings: pl.DataFrame) -> pl.DataFrame:
+    """The ratings with their place in their user's order, from 1 on, as their time (0 would be an unknown one)."""
+    return in_order(ratings).with_columns(pl.col("timestamp") + 1)
 
 
 def _interactions(log: Log) -> pl.DataFrame:
@@ -99,20 +116,16 @@ def _interactions(log: Log) -> pl.DataFrame:
     return exposure_interactions(log.requests, {}).drop("feedback")
 
 
-def _with_kinds(frame: pl.DataFrame, thresholds: tuple[float, ...]) -> pl.DataFrame:
-    """The frame with its kinds of feedback, ratings cut into the funnel's, and ``feedback`` from them."""
-    names = [name for name in frame.columns if name.startswith("feedback_")]
-    if not names:
-        if not 1 <= len(thresholds) <= len(FUNNEL) or list(thresholds) != sorted(set(thresholds)):
-            raise ConfigError(
-                f"thresholds are {list(thresholds)}, but must be one to three rising numbers: from which feedback on an "
-                f"interaction counts as {', '.join(FUNNEL)}."
-            )
-        rating = pl.col("feedback") if "feedback" in frame.columns else pl.lit(1.0)
-        cut = {f"feedback_{kind}": (rating >= least) for kind, least in zip(FUNNEL, thresholds, strict=False)}
-        names = list(cut)
-        frame = frame.with_columns(**{name: is_met.cast(pl.Float32) for name, is_met in cut.items()})
-    return frame.with_columns(feedback=pl.mean_horizontal(pl.col(name) > 0 for name in names))
+def _funnel(ratings: pl.DataFrame, thresholds: tuple[float, ...]) -> pl.DataFrame:
+    """Ratings with the kinds of feedback that they are a proxy of."""
+    if not 1 <= len(thresholds) <= len(FUNNEL) or list(thresholds) != sorted(set(thresholds)):
+        raise ConfigError(
+            f"thresholds are {list(thresholds)}, but must be one to three rising numbers: from which feedback on an "
+            f"interaction counts as {', '.join(FUNNEL)}."
+        )
+    rating = pl.col("feedback") if "feedback" in ratings.columns else pl.lit(1.0)
+    cut = {f"feedback_{kind}": rating >= least for kind, least in zip(FUNNEL, thresholds, strict=False)}
+    return ratings.with_columns(**{name: is_met.cast(pl.Float32) for name, is_met in cut.items()})
 
 
 def _coded(frame: pl.DataFrame, table: pl.DataFrame | None) -> Events:

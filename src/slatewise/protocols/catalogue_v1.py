@@ -14,7 +14,8 @@ where ``repeats`` allows that of targets, all of them may be. The whole catalogu
 those too that training never saw: a training request offers only what training interactions have.
 
 Where there are only ratings, ``thresholds`` cut them into the funnel as a proxy: what has 3 stars counts as clicked,
-4 as converted, 5 as worth 1.
+4 as converted, 5 as worth 1. As in the other protocols of ratings their times then become places in the user's order
+(unless ``clock``): people rate many films in one second, and both known states of MovieLens-1M give the same numbers.
 
 What it hides: the target is among what a former system showed, so a model is also rewarded for guessing that system;
 and one positive among sampled negatives says little of a list.
@@ -52,6 +53,7 @@ class Config(Frozen):
         negatives: where the others come from: ``targets`` of other requests, or ``uniform`` from the catalogue.
         repeats: an item that the user met before may be a target, and then a candidate.
         thresholds: from which rating on an interaction counts as click, conversion and value, where there are only ratings.
+        clock: ratings keep their times, and those of one moment do not see one another.
         vectors: width of the items' start vectors, a matrix factorisation of the positive training events (0: none).
     """
 
@@ -63,6 +65,7 @@ class Config(Frozen):
     negatives: Literal["targets", "uniform"] = "targets"
     repeats: bool = False
     thresholds: tuple[float, ...] = (3.0, 4.0, 5.0)
+    clock: bool = False
     vectors: int = 64
 
 
@@ -75,7 +78,7 @@ def build(config: Config, log: Log, seed: int) -> Lists:
     """
     _check(config)
     counts = dict(log.counts)
-    events = read_events(log, config.thresholds, counts)
+    events = read_events(log, config.thresholds, counts, clock=config.clock)
     row_R, split_R = _split(events, _targets(config, events, counts), config.train_requests)
     training_n = _before_held_out(events, row_R, split_R)
     items_RN = _candidates(config, events, row_R, split_R, seed)

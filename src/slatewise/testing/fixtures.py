@@ -74,6 +74,26 @@ def ratings_log(users: int = 60, items: int = 160, each: int = 48, seed: int = 0
     return Log(interactions=pl.DataFrame(interactions), items=table, counts={"interactions": users * each})
 
 
+def write_taobao_ads(folder: Path, users: int = 60, ads: int = 40, each: int = 30, seed: int = 0) -> None:
+    """Files of the form of Taobao's display ads: random impressions, a third of them clicked."""
+    rng, size = np.random.default_rng(seed), users * each
+    clk = (rng.random(size) < 0.35).astype(int)
+    user = np.repeat(10_000 + rng.permutation(90_000)[:users], each)
+    sample = {"user": user, "time_stamp": 1_494_000_000 + rng.integers(0, 691_200, size)}
+    sample |= {
+        "adgroup_id": rng.integers(1, ads + 1, size),
+        "pid": rng.choice(["430548_1007", "430539_1007"], size),
+    }
+    pl.DataFrame(sample | {"nonclk": 1 - clk, "clk": clk}).write_csv(folder / "raw_sample.csv")
+    codes = {"adgroup_id": np.arange(1, ads + 1)}
+    codes |= {name: rng.integers(1, 6, ads) for name in ("cate_id", "campaign_id", "customer", "brand")}
+    pl.DataFrame(codes | {"price": rng.exponential(100.0, ads).round(2)}).write_csv(folder / "ad_feature.csv")
+    names = ("cms_segid", "cms_group_id", "final_gender_code", "age_level", "pvalue_level")
+    levels = (*names, "shopping_level", "occupation", "new_user_class_level ")
+    profile = {"userid": np.unique(user), **{name: rng.integers(0, 3, users) for name in levels}}
+    pl.DataFrame(profile).write_csv(folder / "user_profile.csv")
+
+
 @cache
 def example_data() -> PreparedData:
     """The tiny store, prepared in a temporary folder that goes when the process ends."""

@@ -23,7 +23,13 @@ from slatewise.training.run import Run
 from slatewise.training.sequences import start_model
 
 BASE: dict[str, Any] = {
-    "model": {"width": 16, "layers": 1, "dropout": 0.0, "id_dropout": 0.0, "target": {"fake_items": 6, "dropout": 0.0}},
+    "model": {
+        "width": 16,
+        "layers": 1,
+        "dropout": 0.0,
+        "id_dropout": 0.0,
+        "target": {"fake_items": 6, "dropout": 0.0},
+    },
     "sequence": {"window": 20, "ids": {"levels": 2, "codes": 24}},
 }
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -56,7 +62,9 @@ def config(changes: dict[str, Any]) -> oneranker.Config:
 
 def made(data: PreparedData, path: Path, changes: dict[str, Any] | None = None, **policy: Any) -> Catalogue:
     chosen = config(changes or {})
-    model, full = start_model("oneranker", chosen.model, chosen.sequence, data, Run(path, 3, path, quiet=True))
+    model, full = start_model(
+        "oneranker", chosen.model, chosen.sequence, data, Run(path, 3, path, quiet=True)
+    )
     _refresh(model, 3)
     return Catalogue(model.eval(), catalogue.Config(model=full, **policy))
 
@@ -162,7 +170,9 @@ def test_what_is_not_allowed_is_said(data: PreparedData, tmp_path: Path) -> None
     for module, name in ((gpr, "gpr"), (hstu, "hstu")):
         with pytest.raises(ConfigError, match=f"{name} is OneRanker's first step alone"):
             module.fit(build(module.Config, {"model": {"ranker": True}}), data, run)
-    with pytest.raises(ConfigError, match="task 'purchase' is no kind of feedback of this data, which has: click"):
+    with pytest.raises(
+        ConfigError, match="task 'purchase' is no kind of feedback of this data, which has: click"
+    ):
         _plan(config({"model": {"tasks": ["impression", "purchase"]}}), data, "cpu")
     with pytest.raises(ConfigError, match="no step 2"):
         made(data, tmp_path, {"model": {"target_aware": False}}, search="vectors")

@@ -31,7 +31,9 @@ def asked() -> dict[str, Tensor]:
 def scores(decoder: RankingDecoder, x: dict[str, Tensor], refined: bool = True) -> Tensor:
     with torch.no_grad():
         past = decoder.project(x["past"])
-        out: Tensor = decoder(x["state"], x["item"], x["mask"], past, x["seen"], x["refined"] if refined else None)
+        out: Tensor = decoder(
+            x["state"], x["item"], x["mask"], past, x["seen"], x["refined"] if refined else None
+        )
     return out
 
 

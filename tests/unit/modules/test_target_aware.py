@@ -15,7 +15,9 @@ R, S, D, M, J = 3, 7, 8, 4, 5
 def made(**changes: object) -> TargetAware:
     torch.manual_seed(0)
     config = TargetConfig(layers=1, fake_items=J, dropout=0.0)
-    module = TargetAware(type(config)(**{**{f: getattr(config, f) for f in config.__struct_fields__}, **changes}), M, D, 2)  # type: ignore[arg-type]
+    module = TargetAware(
+        type(config)(**{**{f: getattr(config, f) for f in config.__struct_fields__}, **changes}), M, D, 2
+    )  # type: ignore[arg-type]
     if module.preference is not None:
         module.use_centres(torch.randn(J, D), torch.ones(J, dtype=torch.long))
     return module.eval()
@@ -76,8 +78,12 @@ def test_the_inner_product_is_the_score_of_two_channels() -> None:
     item_ND = torch.randn(11, D)
     by_product = vector_RMV @ module.item_vectors(item_ND).T
     semantic, target = vector_RMV[..., :D], vector_RMV[..., D:]
-    cosines = torch.stack([F.cosine_similarity(item_ND, centre[None], dim=1) for centre in module.centre_JD], 1)
-    two_channels = torch.einsum("rmd,nd->rmn", semantic, item_ND) + torch.einsum("rmj,nj->rmn", target, cosines)
+    cosines = torch.stack(
+        [F.cosine_similarity(item_ND, centre[None], dim=1) for centre in module.centre_JD], 1
+    )
+    two_channels = torch.einsum("rmd,nd->rmn", semantic, item_ND) + torch.einsum(
+        "rmj,nj->rmn", target, cosines
+    )
     torch.testing.assert_close(by_product, two_channels)
     assert target.abs().min() > 0
 

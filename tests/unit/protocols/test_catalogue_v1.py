@@ -208,6 +208,20 @@ def test_ratings_become_a_funnel() -> None:
     ]
 
 
+def test_ratings_of_one_moment_follow_one_another_unless_their_clock_counts() -> None:
+    log = ratings_log()
+    assert log.interactions is not None
+    burst = replace(log, interactions=log.interactions.with_columns(pl.col("timestamp") // (10 * 86_400)))
+    plain, crowded = make(log), make(burst)
+    assert crowded.requests.equals(plain.requests)
+    assert plain.requests["timestamp"].max() == 48
+    timed = make(burst, clock=True)
+    assert timed.requests["timestamp"].max() == 4
+    train = timed.requests.filter(split="train").group_by("user_id").agg(pl.max("timestamp"))
+    held = timed.requests.filter(split="validation").select("user_id", first="timestamp")
+    assert train.join(held, on="user_id").select((pl.col("timestamp") < pl.col("first")).all()).item()
+
+
 def test_requests_alone_are_followed_through_time_as_well() -> None:
     log = replace(events_log(), interactions=None)
     built = make(log)

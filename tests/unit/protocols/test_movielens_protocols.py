@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from slatewise.data.datasets import movielens_1m
 from slatewise.data.geometry import score_geometry
 from slatewise.data.log import Lists, Log
-from slatewise.protocols import _chunks, degre_v1, goalrank_v1, matched_v1
+from slatewise.protocols import _chunks, catalogue_v1, degre_v1, goalrank_v1, matched_v1
 
 DATA = Path(os.environ.get("SLATEWISE_DATA", Path(__file__).resolve().parents[3] / ".." / "shared" / "data"))
 pytestmark = pytest.mark.skipif(not (DATA / "ml-1m").is_dir(), reason="the MovieLens-1M files are not here")
@@ -132,3 +132,23 @@ def test_goalrank_floors(log: Log) -> None:
     assert 70 <= inverted_precision(lists) <= 75
     assert 100 * test.click_BN[:, :6].mean() <= 3
     assert 100 * test.click_BN.sum() / (6 * len(test.click_BN)) == pytest.approx(81.7, abs=0.1)
+
+
+def test_catalogue_v1_has_the_known_counts_and_popularity_tells_next_to_nothing(log: Log) -> None:
+    """Every user but one has a rating of 3 or more; among 30 candidates chance is 3.3 %."""
+    lists = catalogue_v1.build(catalogue_v1.Config(vectors=0), log, 0)
+    splits = dict(lists.requests["split"].value_counts().iter_rows())
+    assert splits == {"train": 48_297, "validation": 6_038, "test": 6_039}
+    assert lists.counts["items of the catalogue"] == 3_883
+    assert lists.counts["items of the catalogue that training never saw"] == 179
+    assert lists.training_interactions is not None
+    assert lists.training_interactions.height == 983_753
+    assert (lists.requests["candidates"].list.len() == 30).all()
+    tests = lists.requests.filter(split="test")
+    trained = lists.training_interactions.filter(pl.col("feedback_click") > 0)["item_id"]
+    count = dict(trained.value_counts().iter_rows())
+    hits = [
+        max(row["candidates"], key=lambda item: count.get(item, 0)) == row["exposed"][0]
+        for row in tests.select("candidates", "exposed").iter_rows(named=True)
+    ]
+    assert 0.03 < np.mean(hits) < 0.07

@@ -36,7 +36,9 @@ def made(data: PreparedData, path: Path, **changes: object) -> OneRanker:
     sequence = SequenceConfig(ids=SemanticIdConfig(levels=2, codes=16))
     model, _ = start_model("oneranker", config, sequence, data, Run(path, 3, path, quiet=True))
     if model.target is not None and model.target.preference is not None:
-        model.target.use_centres(torch.randn(model.target.centre_JD.shape), torch.ones_like(model.target.weight_J))
+        model.target.use_centres(
+            torch.randn(model.target.centre_JD.shape), torch.ones_like(model.target.weight_J)
+        )
     return model.eval()
 
 
@@ -86,7 +88,9 @@ def test_the_clock_by_hand() -> None:
     assert before(time_BT).tolist() == [[0, 0, 0, 6 * 3600]]
     clock_TF = clock(time_BT, before(time_BT))[0]
     assert clock_TF[0].tolist() == [0.0] * 6
-    assert clock_TF[1, :2].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)  # six o'clock: a quarter of the day
+    assert clock_TF[1, :2].tolist() == pytest.approx(
+        [1.0, 0.0], abs=1e-6
+    )  # six o'clock: a quarter of the day
     assert clock_TF[3, 4].item() == pytest.approx(np.log1p(90) / 4, rel=1e-6)
     assert clock_TF[:, 5].tolist() == [0, 1, 1, 1]
 
@@ -152,6 +156,11 @@ def test_a_new_item_lies_where_its_features_say() -> None:
     ours, truth = item_space(items, 150)[150:, 3:], item_space(full, 200)[150:, 3:]
     assert np.corrcoef(ours.ravel(), truth.ravel())[0, 1] > 0.99
     assert not item_space(items, 150)[0].any()
-    nothing = Entities(np.zeros((5, 0), np.float32), np.zeros((5, 0), np.int32), np.zeros((5, 0), np.float32), np.zeros(5, bool))
+    nothing = Entities(
+        np.zeros((5, 0), np.float32),
+        np.zeros((5, 0), np.int32),
+        np.zeros((5, 0), np.float32),
+        np.zeros(5, bool),
+    )
     with pytest.raises(DataError, match="neither features nor collaborative vectors"):
         item_space(nothing, 5)
