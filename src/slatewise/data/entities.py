@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slatewise.config import Frozen
 from slatewise.data.columns import Column, FeatureSet, moments, standardise
 from slatewise.data.ragged import numbers, ragged
-from slatewise.data.tables import Array, Entities, read_table, write_table
+from slatewise.data.tables import Entities, read_table, write_table
 from slatewise.data.vocab import Vocab
 from slatewise.errors import DataError
 
@@ -24,12 +24,13 @@ ORGANIC = "organic"  # of items: content that is never recommended; no feature
 
 
 class _Saved(Frozen):
-    """What ``<name>.json`` holds."""
+    """What ``<name>.json`` holds; ``organic`` are indices."""
 
     key: str
     trained: int
     columns: tuple[Column, ...]
     extra: tuple[str, ...]
+    organic: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,18 @@ class EntityFeatures:
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.json``, ``<name>_ids.arrow`` and ``<name>.arrow``."""
-        saved = _Saved(key=self.key, trained=self.trained, columns=self.features.columns, extra=self.extra)
+        saved = _Saved(
+            key=self.key,
+            trained=self.trained,
+            columns=self.features.columns,
+            extra=self.extra,
+            organic=tuple(np.flatnonzero(self.table.organic).tolist()),
+        )
         (folder / f"{name}.json").write_bytes(msgspec.json.encode(saved))
         self.vocab.save(folder / f"{name}_ids.arrow")
-        organic: Array = self.table.organic.astype(
-            np.uint8
-        )  # Arrow's own booleans are bits and cannot be mapped
-        columns = {"numeric": self.table.numeric, "categories": self.table.categories, "organic": organic}
-        write_table(folder / f"{name}.arrow", columns)
+        write_table(
+            folder / f"{name}.arrow", {"numeric": self.table.numeric, "categories": self.table.categories}
+        )
 
     @classmethod
     def load(cls, folder: Path, name: str) -> EntityFeatures:
@@ -134,8 +139,7 @@ class EntityFeatures:
         saved = read_json(folder / f"{name}.json", _Saved)
         features = FeatureSet(saved.columns)
         widths = len(features.numeric_names) + len(saved.extra), len(features.category_sizes)
-        shapes = {"numeric": widths[:1], "categories": widths[1:], "organic": ()}
-        table = read_table(folder / f"{name}.arrow", shapes)
+        table = read_table(folder / f"{name}.arrow", {"numeric": widths[:1], "categories": widths[1:]})
         vocab = Vocab.load(folder / f"{name}_ids.arrow")
         if len(vocab) != len(table["numeric"]):
             raise DataError(
@@ -146,7 +150,7 @@ class EntityFeatures:
             table["numeric"],
             table["categories"].astype(np.int32),
             np.zeros((len(vocab), 0), np.float32),
-            table["organic"].astype(bool),
+            np.isin(np.arange(len(vocab)), saved.organic),
         )
         return cls(saved.key, vocab, saved.trained, features, saved.extra, entities)
 
@@ -232,12 +236,9 @@ def _without_organic(key: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArr
     if key != "item_id" or ORGANIC not in frame.columns:
         return frame, None
     values = frame[ORGANIC]
-    flags = (
-        values.cast(pl.Float64, strict=False)
-        if values.dtype in (pl.Boolean, pl.Null) or values.dtype.is_numeric()
-        else None
-    )
-    if flags is None or not flags.drop_nulls().is_in([0.0, 1.0]).all():
+    numeric = values.dtype in (pl.Boolean, pl.Null) or values.dtype.is_numeric()
+    flags = values.cast(pl.Float64) if numeric else pl.Series([2.0])
+    if not flags.drop_nulls().is_in([0.0, 1.0]).all():
         raise DataError(
             f"the table of items has a column '{ORGANIC}' of type {values.dtype}, which says whether an item is content "
             "that is never recommended; it must be true or false in every row."

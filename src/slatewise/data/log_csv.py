@@ -39,9 +39,8 @@ def read_csv(raw: bytes, source: str) -> pl.DataFrame:
         frame = pl.read_csv(raw, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{source}{_ragged(raw) or f' is not a CSV file: {_first_line(error)}.'}") from None
-    flat = (
-        "item_id" in frame.columns
-    )  # items and interactions have no lists: one item a row, one value a cell
+    # items and interactions have no lists: one item a row, one value a cell
+    flat = "item_id" in frame.columns
     columns = {name: _column(frame[name], None if flat else shape_of(name), source) for name in frame.columns}
     return pl.DataFrame(_integer_ids(columns))
 

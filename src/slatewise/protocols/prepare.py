@@ -121,7 +121,7 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
             "numeric": items.numeric,
             "categories": items.categories,
             "vector": vectors,
-            "organic": items.organic.astype(np.uint8),
+            "organic": items.organic.astype(np.uint8),  # Arrow's own booleans are bits and cannot be mapped
         },
         digest,
     )
