@@ -184,7 +184,7 @@ def read_recipe(path: Path) -> Recipe:
     named: list[tuple[str, ...]] = [(judge.row,) for judge in recipe.judges.values() if judge.row]
     named += [(e.row, *([e.above] if e.above else [])) for e in recipe.expected]
     named += [(gap.better, gap.worse) for gap in recipe.gaps]
-    named += [plot.rows for plot in (*recipe.curves, *recipe.profiles)]
+    named += [curve.rows for curve in recipe.curves] + [profile.rows for profile in recipe.profiles]
     for profile in recipe.profiles:
         if missing := [name for name in profile.metrics() if name not in recipe.metrics]:
             raise ConfigError(

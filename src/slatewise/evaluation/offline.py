@@ -20,8 +20,8 @@ from slatewise.evaluation.entrants import Entrant, entrants
 from slatewise.evaluation.judging import Bench
 from slatewise.evaluation.latency import single_latency, timed_rank
 from slatewise.evaluation.ranking import check_ranking
-from slatewise.evaluation.retrieval import CatalogueMetrics, is_retrieval
 from slatewise.evaluation.results import About, Evaluation, PolicyInfo, Values
+from slatewise.evaluation.retrieval import CatalogueMetrics, is_retrieval
 from slatewise.evaluation.true_values import TrueValues
 from slatewise.evaluation.truth import Truth, searchable
 from slatewise.metrics.named import Metric, parse

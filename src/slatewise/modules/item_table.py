@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from slatewise.config import Frozen
-from slatewise.data.prepared import Entities
 from slatewise.data.schema import Schema
+from slatewise.data.tables import Entities
 from slatewise.modules.tower import Features
 from slatewise.modules.trie import Trie, build_trie
 
@@ -59,7 +59,7 @@ class ItemTable(nn.Module):
         self.space_map = nn.Linear(space, width, bias=False) if space else None
         self.code = nn.ModuleList(nn.Embedding(size, width) for size in codebooks if config.codes)
         for table in self.code:
-            nn.init.normal_(table.weight, std=START)
+            nn.init.normal_(table.weight, std=START)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(width)
         self.codes = max(codebooks, default=0)
         self._tries: dict[tuple[Any, ...], Trie] = {}

@@ -17,7 +17,8 @@ from slatewise.candidates import semantic_ids
 from slatewise.candidates.semantic_ids import SemanticIdConfig
 from slatewise.config import Frozen
 from slatewise.data.interactions import InteractionBatch
-from slatewise.data.prepared import Entities, PreparedData
+from slatewise.data.prepared import PreparedData
+from slatewise.data.tables import Entities
 from slatewise.errors import DataError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
@@ -102,8 +103,7 @@ def start_model(
     """
     trained = data.schema.trained_items or data.schema.items
     space_IV = item_space(data.items, trained)
-    real_I = ~data.items.organic
-    real_I[0] = False
+    real_I = catalogue_mask(data).numpy()
     known_I = real_I & (np.arange(len(real_I)) < trained)
     ids = semantic_ids.fit(sequence.ids, space_IV, known_I, child_seed(run.seed, "ids"))
     run.log(step=0, **ids.report(space_IV))
@@ -120,7 +120,7 @@ def start_model(
 
 def catalogue_mask(data: PreparedData) -> Tensor:
     """(I,) True for the items that may be recommended: all but the unknown one and organic content."""
-    mask_I = torch.from_numpy(~np.asarray(data.items.organic))
+    mask_I = torch.from_numpy(~np.asarray(data.items.organic, bool))
     mask_I[0] = False
     return mask_I
 
@@ -134,8 +134,9 @@ def wanted_pairs(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int6
     log = data.interactions()
     user_M = np.repeat(log.user_S, log.end_S - log.start_S)
     item_M = np.asarray(log.columns["item"], np.int64)
-    wanted_M = np.asarray(log.columns["kinds"]) @ np.asarray(data.manifest.target_weights(), np.float32) > 0
-    wanted_M &= ~np.asarray(data.items.organic)[item_M]
+    kinds_MK = np.asarray(log.columns["kinds"], np.float32)
+    wanted_M = kinds_MK @ np.asarray(data.manifest.target_weights(), np.float32) > 0
+    wanted_M &= ~np.asarray(data.items.organic, bool)[item_M]
     if not wanted_M.any():
         raise DataError(
             f"no training interaction has the target's feedback ({data.manifest.target}), so there is nothing to learn."

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from slatewise.api import prepare
 from slatewise.data.interactions import InteractionBatch
-from slatewise.data.prepared import Entities, PreparedData, load_data
+from slatewise.data.prepared import PreparedData, load_data
+from slatewise.data.tables import Entities
 from slatewise.errors import DataError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
 from slatewise.methods.oneranker import _drawn, _repeated
 from slatewise.modules.event_tokens import before, clock, visible
 from slatewise.training.run import Run
-from slatewise.training.sequences import SequenceConfig, SemanticIdConfig, item_space, start_model, targets
+from slatewise.training.sequences import SemanticIdConfig, SequenceConfig, item_space, start_model, targets
 
 SMALL = {"users": 60, "items": 80, "requests": 600, "validation": 40, "test": 40}
 
