@@ -20,6 +20,7 @@ from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker, Places, Wants
 from slatewise.modules.path_search import search_paths
 from slatewise.policies import Policy
+from slatewise.policies._found import best, unmet
 from slatewise.policies.decode import sort_by_score
 from slatewise.types import Ranking, Retrieved
 
@@ -31,12 +32,14 @@ class Config(Frozen):
         search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
         rerank: the ranking decoder, where there is one, orders the best so many that were found.
+        repeats: items of the request's history may be recommended again.
     """
 
     model: oneranker.Config
     search: Literal["auto", "vectors", "paths"] = "auto"
     width: int = 100
     rerank: int = 200
+    repeats: bool = False
 
 
 class Catalogue(Policy):
@@ -73,24 +76,25 @@ class Catalogue(Policy):
         places = self.model.at_requests(batch)
         wants = self.model.wants(places)
         if self.model.decoder is None:
-            return self._found(places, wants, count)
-        found = self._found(places, wants, max(count, self.config.rerank))
+            return self._found(batch, places, wants, count)
+        found = self._found(batch, places, wants, max(count, self.config.rerank))
         return self._ranked(places, wants, found, count)
 
-    def _found(self, places: Places, wants: Wants | None, count: int) -> Retrieved:
-        if wants is None or self.config.search == "paths":
-            width = max(self.config.width, count)
-            found = search_paths(
-                self.model.paths, places.state_RD, self.model.items.trie(), width=width, constrained=True
-            )
-            return Retrieved(
-                found.items_BW[:, :count], found.mask_BW[:, :count], found.log_prob_BW[:, :count]
-            )
-        index_M = self.model.items.catalogue()
-        vector_MV = self.model.item_vectors(self.model.items.of(index_M))
-        score_BK, place_BK = (wants.vector_RV @ vector_MV.T).topk(min(count, len(index_M)))
-        items_BK = index_M[place_BK]
-        return Retrieved(items_BK, torch.ones_like(items_BK, dtype=torch.bool), score_BK)
+    def _found(self, batch: ListBatch, places: Places, wants: Wants | None, count: int) -> Retrieved:
+        items, repeats = self.model.items, self.config.repeats
+        if wants is not None and self.config.search != "paths":
+            index_I = torch.arange(len(items.codes_IS), device=wants.vector_RV.device)
+            score_BI = wants.vector_RV @ self.model.item_vectors(items.of(index_I)).T
+            return best(score_BI, items.catalogue_I, batch, count, repeats)
+        wanted = count if repeats else count + batch.history_BH.shape[1]
+        width = max(self.config.width, wanted)
+        by_path = search_paths(
+            self.model.paths, places.state_RD, items.trie(), width=width, constrained=True
+        )
+        found = Retrieved(by_path.items_BW, by_path.mask_BW, by_path.log_prob_BW)
+        if not repeats:
+            return unmet(found, batch, count)
+        return Retrieved(found.items_BK[:, :count], found.mask_BK[:, :count], found.score_BK[:, :count])
 
     def _ranked(self, places: Places, wants: Wants | None, found: Retrieved, count: int) -> Retrieved:
         item_BKD = self.model.items.of(found.items_BK)

@@ -9,14 +9,16 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.policies import Policy
+from slatewise.policies._found import best
 from slatewise.policies.decode import sort_by_score
 from slatewise.types import Ranking, Retrieved
 
 
 class Config(Frozen):
-    """``width`` of the vectors."""
+    """``width`` of the vectors; ``repeats``: items of the request's history may be recommended again."""
 
     width: int = 1
+    repeats: bool = False
 
 
 class Factors(Policy):
@@ -32,6 +34,7 @@ class Factors(Policy):
 
     def __init__(self, config: Config, users: int, items: int) -> None:
         super().__init__()
+        self.repeats = config.repeats
         # parameters, so that a ranker on an accelerator knows where it is; nothing trains them
         self.user_UV = torch.nn.Parameter(torch.zeros(users, config.width), requires_grad=False)
         self.item_IV = torch.nn.Parameter(torch.zeros(items, config.width), requires_grad=False)
@@ -47,10 +50,8 @@ class Factors(Policy):
     @torch.no_grad()
     def retrieve(self, batch: ListBatch, count: int) -> Retrieved:
         """The best items of the catalogue for each request."""
-        index_M = self.catalogue_I.nonzero().squeeze(1)
-        score_BK, place_BK = (self._users(batch) @ self.item_IV[index_M].T).topk(min(count, len(index_M)))
-        items_BK = index_M[place_BK]
-        return Retrieved(items_BK, torch.ones_like(items_BK, dtype=torch.bool), score_BK)
+        score_BI = self._users(batch) @ self.item_IV.T
+        return best(score_BI, self.catalogue_I, batch, count, self.repeats)
 
     def _users(self, batch: ListBatch) -> Tensor:
         return self.user_UV[batch.user_B * (batch.user_B < len(self.user_UV))]

@@ -111,6 +111,7 @@ def test_retrieval_is_the_best_of_the_catalogue(data: PreparedData, tmp_path: Pa
     batch = data.split("test").batch(slice(0, 5))
     for changes, options in (
         ({"model": {"ranker": False}}, {"search": "vectors"}),
+        ({"model": {"ranker": False}}, {"search": "vectors", "repeats": True}),
         ({"model": {"ranker": False}}, {"search": "paths", "width": 300}),
     ):
         policy = made(data, tmp_path, changes, **options)
@@ -122,6 +123,8 @@ def test_retrieval_is_the_best_of_the_catalogue(data: PreparedData, tmp_path: Pa
             wants = model.wants(places) if options["search"] == "vectors" else None
             item = model.items.of(index_M).expand(5, -1, -1)
             every_BM = model.generator_scores(places, wants, item, index_M.expand(5, -1))
+            met_BM = (index_M[None, :, None] == batch.history_BH[:, None]).any(2)
+            every_BM = every_BM.masked_fill(met_BM & torch.tensor(not options.get("repeats")), -torch.inf)
         best_BK, place_BK = every_BM.topk(20)
         found = policy.retrieve(batch, 20)
         torch.testing.assert_close(found.score_BK, best_BK, rtol=1e-4, atol=1e-4)
