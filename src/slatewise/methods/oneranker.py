@@ -52,7 +52,9 @@ class Config(Frozen):
         temperature: tau of the teacher.   dc_warmup: share of the steps before L_DC starts.
         moments: of each window's wanted moments at most so many go through steps 2 and 3, drawn anew each step.
         catalogue: items that L_task is against, drawn anew each step (0: all of the catalogue).
-        together: candidates of the same moment, ``found``: by the generator, ``others``: wanted elsewhere in the batch.
+        together: candidates of the same moment on either side.   others: wanted elsewhere in the batch.
+        found: the generator's best of the catalogue; few, as what was never shown is no proof of dislike (with 12 of them
+            beside 12 others the ranker learnt little).
         refresh: the fake items' centres are found anew so many times in training, besides its start.
     """
 
@@ -64,11 +66,11 @@ class Config(Frozen):
     gamma: float = 0.3
     temperature: float = 1.0
     dc_warmup: float = 0.3
-    moments: int = 4
+    moments: int = 2
     catalogue: int = 4096
     together: int = 5
-    found: int = 12
-    others: int = 12
+    found: int = 2
+    others: int = 24
     refresh: int = 4
 
 
