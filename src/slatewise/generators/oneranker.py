@@ -36,6 +36,7 @@ class Config(Frozen):
 
     Attributes:
         paths: heads of multi-token prediction; head j predicts the j-th next target.
+        head_decay: each head's weight, in the loss and among the others' likelihoods, is this times the one before's.
         tasks: kinds of feedback in causal order; a kind may have several tokens. ``impression`` is being shown at all.
         target_aware, ranker: False leaves step 2 or step 3 out.
         length: of the sequences that attention is normalised for, in interactions.
@@ -46,6 +47,7 @@ class Config(Frozen):
     layers: int = 2
     heads: int = 2
     paths: int = 4
+    head_decay: float = 0.5
     tasks: tuple[str, ...] = TASKS
     id_dropout: float = 0.3
     dropout: float = 0.1
@@ -92,6 +94,8 @@ class Wants:
 class OneRanker(ScoreGenerator):
     """The three steps; see the module's text."""
 
+    head_weight_J: Tensor
+
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         self.config, width = config, config.width
@@ -107,6 +111,8 @@ class OneRanker(ScoreGenerator):
             )
         )
         self.paths = PathHeads(width, config.paths, config.levels, config.codes, config.dropout)
+        weight_J = torch.tensor(config.head_decay, dtype=torch.float64) ** torch.arange(config.paths)
+        self.register_buffer("head_weight_J", (weight_J / weight_J.sum()).float(), persistent=False)
         self.target = (
             TargetAware(config.target, len(config.tasks), width, config.heads)
             if config.target_aware
@@ -161,7 +167,8 @@ class OneRanker(ScoreGenerator):
             return torch.einsum("rv,rnv->rn", wants.vector_RV, self.item_vectors(item_RND))
         codes_RNS = self.items.codes_IS[index_RN]
         log_prob_RN = mixture(
-            self.paths.score_paths(places.state_RD, codes_RNS.clamp_min(0), self.items.trie())
+            self.paths.score_paths(places.state_RD, codes_RNS.clamp_min(0), self.items.trie()),
+            self.head_weight_J.log(),
         )
         # an item without a path is found by nobody; finite, so that it can be trained beside others
         return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, CLOSED).clamp_min(CLOSED)

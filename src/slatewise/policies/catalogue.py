@@ -89,7 +89,12 @@ class Catalogue(Policy):
         wanted = count if repeats else count + batch.history_BH.shape[1]
         width = max(self.config.width, wanted)
         by_path = search_paths(
-            self.model.paths, places.state_RD, items.trie(), width=width, constrained=True
+            self.model.paths,
+            places.state_RD,
+            items.trie(),
+            width=width,
+            constrained=True,
+            log_weight_J=self.model.head_weight_J.log(),
         )
         found = Retrieved(by_path.items_BW, by_path.mask_BW, by_path.log_prob_BW)
         if not repeats:

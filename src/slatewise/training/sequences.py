@@ -207,7 +207,7 @@ def path_loss(
     trie = model.items.trie(trained=True)
     log_prob_RJ = model.paths.log_prob(places.state_RD, codes_RJS.clamp_min(0), trie)
     worth_RJ = worth_BT[asked.row_R[:, None], asked.next_RJ].clamp(max=CLIP)
-    weight_RJ = (1 - value + value * worth_RJ) / log_prob_RJ.shape[1]  # equal heads, weights that sum to 1
+    weight_RJ = (1 - value + value * worth_RJ) * model.head_weight_J
     return path_likelihood.loss(log_prob_RJ, weight_RJ, mask_RJ)
 
 
