@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from slatewise.config import Frozen
@@ -23,9 +24,11 @@ from slatewise.training.run import Run
 from slatewise.training.sequences import (
     SequenceConfig,
     fit_sequences,
+    nothing,
     path_loss,
     start_model,
     targets,
+    wanted,
     worth_of,
     worth_scale,
 )
@@ -65,10 +68,12 @@ def fit_paths(
     scale_K = worth_scale(sequence, data, wanted_K)
 
     def step_loss(model: OneRanker, batch: InteractionBatch, step: int) -> tuple[Tensor, dict[str, Any]]:
-        wanted_BT = (batch.kinds_BTK @ scale_K.new_tensor(wanted_K) > 0) & ~batch.organic_BT & batch.mask_BT
-        asked = targets(batch, wanted_BT, model_config.paths)
+        device = batch.kinds_BTK.device
+        asked = targets(batch, wanted(batch, torch.tensor(wanted_K, device=device)), model_config.paths)
+        if not len(asked.row_R):
+            return nothing(model), {}
         places = model.at_interactions(batch, asked.row_R, asked.place_R)
-        worth_BT = worth_of(batch.kinds_BTK, scale_K)
+        worth_BT = worth_of(batch.kinds_BTK, scale_K.to(device))
         return path_loss(model, places, batch, asked, worth_BT, sequence.value), {}
 
     key = (full, sequence, data.manifest.fingerprint, data.manifest.target)

@@ -26,19 +26,22 @@ from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
 from slatewise.generators import oneranker
-from slatewise.generators.oneranker import OneRanker, Places, Wants
+from slatewise.generators.oneranker import OneRanker, Wants
 from slatewise.losses import distribution_consistency, pairwise, sampled_softmax
 from slatewise.policies import catalogue
 from slatewise.ranker import Ranker, make_ranker
+from slatewise.training.rank_candidates import candidates, generated
 from slatewise.training.run import Run
 from slatewise.training.sequences import (
     CLIP,
     SequenceConfig,
     Targets,
     fit_sequences,
+    nothing,
     path_loss,
     start_model,
     targets,
+    wanted,
     worth_of,
     worth_scale,
 )
@@ -152,8 +155,9 @@ def _loss(
     model: OneRanker, batch: InteractionBatch, step: int, config: Config, plan: _Plan
 ) -> tuple[Tensor, dict[str, Any]]:
     """All four losses of one pass over the windows."""
-    wanted_BT = (batch.kinds_BTK @ plan.wanted_K > 0) & ~batch.organic_BT & batch.mask_BT
-    asked = targets(batch, wanted_BT, model.config.paths)
+    asked = targets(batch, wanted(batch, plan.wanted_K), model.config.paths)
+    if not len(asked.row_R):
+        return nothing(model), {}
     places, worth_BT = (
         model.at_interactions(batch, asked.row_R, asked.place_R),
         worth_of(batch.kinds_BTK, plan.scale_K),
@@ -168,14 +172,15 @@ def _loss(
         task = _task_loss(model, wants, batch, asked, worth_BT, shared_M, plan, config.sequence.value)
         numbers["task"], total = task.detach(), total + config.delta * task
     if model.decoder is not None:
-        index_RN, gain_RN, mask_RN = _candidates(model, few, wants, batch, asked, worth_BT, shared_M, config)
-        item_RND = model.items.of(index_RN)
-        ranker_RN = model.ranker_scores(few, wants, item_RND, mask_RN)
-        rank = pairwise.loss(ranker_RN, gain_RN, mask_RN)
+        found_RK = generated(model, wants, len(some_R), shared_M, config.found)
+        among = candidates(batch, asked, worth_BT, found_RK, config.together, config.others)
+        item_RND = model.items.of(among.index_RN)
+        ranker_RN = model.ranker_scores(few, wants, item_RND, among.mask_RN)
+        rank = pairwise.loss(ranker_RN, among.gain_RN, among.mask_RN)
         numbers["rank"], total = rank.detach(), total + config.beta * rank
         if config.gamma and step >= plan.dc_from:
-            generator_RN = model.generator_scores(few, wants, item_RND, index_RN)
-            dc = distribution_consistency.loss(generator_RN, ranker_RN, mask_RN, config.temperature)
+            generator_RN = model.generator_scores(few, wants, item_RND, among.index_RN)
+            dc = distribution_consistency.loss(generator_RN, ranker_RN, among.mask_RN, config.temperature)
             numbers["dc"], total = dc.detach(), total + config.gamma * dc
     return total, numbers
 
@@ -219,7 +224,7 @@ def _task_loss(
     shared_MV = model.item_vectors(model.items.of(shared_M))
     losses = []
     for task, kind in enumerate(plan.kind_M):
-        item_R, weight_R = _next(batch, asked, kind, worth_BT)
+        item_R, weight_R = _next(batch, asked, kind)
         vector_RV = wants.task_RMV[:, task]
         losses.append(_softmax(model, vector_RV, item_R, weight_R, shared_M, shared_MV))
     worth_R = worth_BT[asked.row_R, asked.place_R].clamp(max=CLIP)
@@ -229,7 +234,7 @@ def _task_loss(
     return torch.stack(losses).mean()
 
 
-def _next(batch: InteractionBatch, asked: Targets, kind: int, worth_BT: Tensor) -> tuple[Tensor, Tensor]:
+def _next(batch: InteractionBatch, asked: Targets, kind: int) -> tuple[Tensor, Tensor]:
     """The first interaction from each moment on that has the kind of feedback: its item, and its weight (0: none).
 
     A kind of amounts (a value) weighs what it brought, in units of the mean; a yes or no weighs 1.
@@ -244,13 +249,9 @@ def _next(batch: InteractionBatch, asked: Targets, kind: int, worth_BT: Tensor) 
     next_BT = torch.where(amount_BT > 0, place_T, t).flip(1).cummin(1).values.flip(1)
     place_R = next_BT[asked.row_R, asked.place_R]
     there_R, place_R = place_R < t, place_R.clamp_max(t - 1)
-    amount_R = amount_BT[asked.row_R, place_R]
-    weight_R = (
-        (amount_R / amount_R[there_R].mean().clamp_min(1e-12)).clamp(max=CLIP)
-        if bool(there_R.any())
-        else amount_R
-    )
-    return batch.item_BT[asked.row_R, place_R], weight_R * there_R
+    amount_R = batch.kinds_BTK[asked.row_R, place_R, kind] * there_R
+    mean = amount_R.sum() / there_R.sum().clamp_min(1)
+    return batch.item_BT[asked.row_R, place_R], (amount_R / mean.clamp_min(1e-12)).clamp(max=CLIP)
 
 
 def _softmax(
@@ -259,62 +260,3 @@ def _softmax(
     own_RV = model.item_vectors(model.items.of(item_R))
     same_RM = item_R[:, None] == shared_M
     return sampled_softmax.loss((vector_RV * own_RV).sum(1), vector_RV @ shared_MV.T, same_RM, weight_R)
-
-
-def _candidates(
-    model: OneRanker,
-    few: Places,
-    wants: Wants | None,
-    batch: InteractionBatch,
-    asked: Targets,
-    worth_BT: Tensor,
-    shared_M: Tensor,
-    config: Config,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates of each moment, what each brought, and which are real; the wanted item comes first, none comes twice."""
-    row_R, place_R = asked.row_R, asked.place_R
-    own_R1 = batch.item_BT[row_R, place_R][:, None]
-    near_RN = place_R[:, None] + torch.tensor(
-        [d for d in range(-config.together, config.together + 1) if d], device=row_R.device
-    )
-    inside_RN = (near_RN >= 0) & (near_RN < batch.item_BT.shape[1])
-    near_RN = near_RN.clamp(0, batch.item_BT.shape[1] - 1)
-    same_RN = batch.time_BT[row_R[:, None], near_RN] == batch.time_BT[row_R, place_R][:, None]
-    beside = row_R[:, None], near_RN
-    same_RN &= (
-        inside_RN
-        & batch.mask_BT[beside]
-        & ~batch.organic_BT[beside]
-        & (batch.time_BT[row_R, place_R] > 0)[:, None]
-    )
-    drawn_RN = torch.randint(len(row_R), (len(row_R), config.others), device=row_R.device)
-    parts = [
-        own_R1,
-        batch.item_BT[beside],
-        _best(model, few, wants, shared_M, config.found),
-        own_R1[:, 0][drawn_RN],
-    ]
-    index_RN = torch.cat(parts, 1)
-    gain_RN = torch.zeros(index_RN.shape, device=index_RN.device)
-    gain_RN[:, 0] = worth_BT[row_R, place_R]
-    gain_RN[:, 1 : 1 + near_RN.shape[1]] = worth_BT[beside]
-    mask_RN = torch.ones_like(index_RN, dtype=torch.bool)
-    mask_RN[:, 1 : 1 + near_RN.shape[1]] = same_RN
-    return index_RN, gain_RN, mask_RN & ~_repeated(index_RN, mask_RN)
-
-
-def _best(model: OneRanker, few: Places, wants: Wants | None, shared_M: Tensor, count: int) -> Tensor:
-    """What the generator itself finds among the shared items; without step 2, any of them."""
-    if wants is None:
-        draw_RN = torch.randint(len(shared_M), (len(few.row_R), count), device=shared_M.device)
-        return shared_M[draw_RN]
-    with torch.no_grad():
-        vector_MV = model.item_vectors(model.items.of(shared_M))
-        return shared_M[(wants.vector_RV @ vector_MV.T).topk(min(count, len(shared_M))).indices]
-
-
-def _repeated(index_RN: Tensor, mask_RN: Tensor) -> Tensor:
-    """True where an earlier real place of the row holds the same item."""
-    n = index_RN.shape[1]
-    same_RNN = (index_RN[:, :, None] == index_RN[:, None, :]) & mask_RN[:, None, :]
-    return (same_RNN & torch.ones(n, n, dtype=torch.bool, device=index_RN.device).tril(-1)).any(2)

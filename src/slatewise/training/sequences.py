@@ -162,6 +162,16 @@ class Targets:
     mask_RJ: Tensor
 
 
+def wanted(batch: InteractionBatch, weight_K: Tensor) -> Tensor:
+    """(B, T) True where an interaction has the target's feedback and its item may be recommended."""
+    return (batch.kinds_BTK @ weight_K > 0) & ~batch.organic_BT & batch.mask_BT
+
+
+def nothing(model: OneRanker) -> Tensor:
+    """The loss of windows in which nobody wanted anything: 0, with a gradient of zeros."""
+    return torch.stack([parameter.sum() for parameter in model.parameters()]).sum() * 0.0
+
+
 def targets(batch: InteractionBatch, wanted_BT: Tensor, count: int) -> Targets:
     """The new wanted interactions of each window as moments, with the ``count`` wanted ones from each on."""
     t = wanted_BT.shape[1]

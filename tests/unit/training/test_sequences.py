@@ -17,8 +17,9 @@ from slatewise.data.tables import Entities
 from slatewise.errors import DataError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
-from slatewise.methods.oneranker import _drawn, _repeated
+from slatewise.methods.oneranker import _drawn
 from slatewise.modules.event_tokens import before, clock, visible
+from slatewise.training.rank_candidates import candidates, repeated
 from slatewise.training.run import Run
 from slatewise.training.sequences import SemanticIdConfig, SequenceConfig, item_space, start_model, targets
 
@@ -65,10 +66,53 @@ def test_at_most_so_many_moments_of_a_window() -> None:
 def test_a_candidate_that_came_before_is_repeated() -> None:
     index_RN = torch.tensor([[4, 7, 4, 7, 9], [1, 1, 1, 2, 2]])
     mask_RN = torch.tensor([[True, False, True, True, True], [True] * 5])
-    assert _repeated(index_RN, mask_RN).tolist() == [
+    assert repeated(index_RN, mask_RN).tolist() == [
         [False, False, True, False, False],
         [False, True, True, False, True],
     ]
+
+
+def test_the_rankers_candidates(data: PreparedData) -> None:
+    """The wanted item first, then what was met at its moment with what that brought, then sampled ones with nothing."""
+    batch = data.interactions().windows(30).batch(slice(0, 20))
+    wanted_BT = (batch.kinds_BTK[..., 0] > 0) & batch.mask_BT
+    asked = targets(batch, wanted_BT, 1)
+    worth_BT = batch.kinds_BTK[..., 0] + batch.kinds_BTK[..., 2]
+    found_RK = torch.full((len(asked.row_R), 2), 7)
+    torch.manual_seed(0)
+    among = candidates(batch, asked, worth_BT, found_RK, together=5, others=6)
+    own_R = batch.item_BT[asked.row_R, asked.place_R]
+    assert torch.equal(among.index_RN[:, 0], own_R)
+    assert torch.equal(among.gain_RN[:, 0], worth_BT[asked.row_R, asked.place_R])
+    assert bool((among.gain_RN[:, 11:] == 0).all())
+    for r in range(0, len(own_R), 7):
+        row, time = int(asked.row_R[r]), int(batch.time_BT[asked.row_R[r], asked.place_R[r]])
+        here = [
+            i
+            for i, t in zip(batch.item_BT[row].tolist(), batch.time_BT[row].tolist(), strict=True)
+            if t == time
+        ]
+        met = among.index_RN[r, :11][among.mask_RN[r, :11]].tolist()
+        assert sorted(met) == sorted(here)  # lists of six: five places on either side hold the moment
+        real = among.index_RN[r][among.mask_RN[r]].tolist()
+        assert len(set(real)) == len(real)
+
+
+def test_windows_in_which_nobody_wanted_anything_are_no_error(data: PreparedData, tmp_path: Path) -> None:
+    from slatewise.methods import oneranker as method
+
+    model = made(data, tmp_path).train()
+    batch = data.interactions().windows(6).batch(slice(0, 4))
+    config = method.Config()
+    total, _ = method._loss(
+        model,
+        replace(batch, kinds_BTK=torch.zeros_like(batch.kinds_BTK)),
+        10**6,
+        config,
+        method._plan(config, data, "cpu"),
+    )
+    total.backward()
+    assert float(total.detach()) == 0.0
 
 
 def test_interactions_of_one_moment_do_not_see_each_other() -> None:
