@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slatewise.config import Frozen, fingerprint, to_plain
 from slatewise.data.prepared import PreparedData, load_data
-from slatewise.errors import RunError
+from slatewise.errors import ConfigError, DataError, RunError
 from slatewise.files import new_file
 from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
@@ -86,7 +87,8 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
         target=data.manifest.target,
     )
     config = run.path / "config.json"
-    if config.exists():
+    new = not config.exists()
+    if not new:
         before = msgspec.json.decode(config.read_bytes(), type=RunFacts)
         if before.identity() != facts.identity():
             raise RunError(
@@ -98,7 +100,16 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
             partial.write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
     if (run.path / "ranker").is_dir():
         return Ranker.load(run.path)
-    ranker = fit_method(method, options, data, run)
+    try:
+        ranker = fit_method(method, options, data, run)
+    except (ConfigError, DataError):
+        # refused before anything was trained: leave no folder that stands in the way of the next try
+        if new and not (run.path / "stages").exists():
+            config.unlink()
+            (run.path / "metrics.jsonl").unlink(missing_ok=True)
+            with suppress(OSError):  # somebody else's files are in it
+                run.path.rmdir()
+        raise
     ranker.save(run.path / "ranker")
     ranker.path = run.path
     return ranker

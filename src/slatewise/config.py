@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin
 
 import msgspec
 
@@ -14,6 +14,14 @@ from slatewise.errors import ConfigError
 from slatewise.names import nearest
 
 T = TypeVar("T")
+
+# numbers that a config field may have; msgspec says what came and what is allowed
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Weight = Annotated[float, msgspec.Meta(ge=0)]
+Above0 = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Chance = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 if TYPE_CHECKING:

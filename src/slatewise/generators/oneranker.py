@@ -12,11 +12,13 @@ One pass serves all three. As a generator of lists it is Plackett–Luce over it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Chance, Count, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.schema import Schema
@@ -43,23 +45,23 @@ class Config(Frozen):
         space, levels, codes: width of the items' space, and what their semantic ids are made of; the method sets them.
     """
 
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    paths: int = 4
-    head_decay: float = 0.5
-    tasks: tuple[str, ...] = TASKS
-    id_dropout: float = 0.3
-    dropout: float = 0.1
+    width: Positive = 64
+    layers: Positive = 2
+    heads: Positive = 2
+    paths: Positive = 4
+    head_decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    tasks: Annotated[tuple[str, ...], Meta(min_length=1)] = TASKS
+    id_dropout: Chance = 0.3
+    dropout: Chance = 0.1
     items: ItemConfig = ItemConfig()
     target_aware: bool = True
     target: TargetConfig = TargetConfig()
     ranker: bool = True
     ranking: RankingConfig = RankingConfig()
-    length: int = 128
-    space: int = 0
-    levels: int = 3
-    codes: int = 256
+    length: Positive = 128
+    space: Count = 0
+    levels: Positive = 3
+    codes: Positive = 256
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Frozen
+from slatewise.config import Above0, Count, Frozen, Positive, Share, Weight
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -63,18 +63,18 @@ class Config(Frozen):
 
     model: oneranker.Config = oneranker.Config()
     sequence: SequenceConfig = SequenceConfig(value=0.5)
-    alpha: float = 1.0
-    delta: float = 1.0
-    beta: float = 1.0
-    gamma: float = 0.3
-    temperature: float = 1.0
-    dc_warmup: float = 0.3
-    moments: int = 2
-    catalogue: int = 4096
-    together: int = 5
-    found: int = 2
-    others: int = 24
-    refresh: int = 4
+    alpha: Weight = 1.0
+    delta: Weight = 1.0
+    beta: Weight = 1.0
+    gamma: Weight = 0.3
+    temperature: Above0 = 1.0
+    dc_warmup: Share = 0.3
+    moments: Positive = 2
+    catalogue: Count = 4096
+    together: Count = 5
+    found: Count = 2
+    others: Count = 24
+    refresh: Count = 4
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:

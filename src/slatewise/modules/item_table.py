@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Chance, Frozen
 from slatewise.data.schema import Schema
 from slatewise.data.tables import Entities
 from slatewise.modules.tower import Features
@@ -26,7 +26,7 @@ class ItemConfig(Frozen):
     """
 
     ids: bool = True
-    id_dropout: float = 0.3
+    id_dropout: Chance = 0.3
     codes: bool = True
 
 

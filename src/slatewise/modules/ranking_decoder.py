@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Frozen, Positive
 from slatewise.modules.transformer import Attention, FeedForward, KeyValue
 
 
@@ -22,11 +22,11 @@ class RankingConfig(Frozen):
         candidate_visible: candidates see each other (ours; the paper's do not).
     """
 
-    layers: int = 1
+    layers: Positive = 1
     pass_through: bool = True
     candidate_visible: bool = False
-    feedforward: float = 2.0
-    dropout: float = 0.1
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.1
 
 
 class RankingLayer(nn.Module):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Count, Frozen, Positive
 from slatewise.modules.transformer import Attention, FeedForward, KeyValue
 
 FLAT = 1e-6  # below this length a vector has no direction
@@ -29,13 +29,13 @@ class TargetConfig(Frozen):
         heterogeneous_mask: False lets all tokens see all others.
     """
 
-    layers: int = 2
-    fake_items: int = 32
+    layers: Positive = 2
+    fake_items: Count = 32
     task_decoupling: bool = True
     cross_first: bool = True
     heterogeneous_mask: bool = True
-    feedforward: float = 2.0
-    dropout: float = 0.1
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.1
 
 
 def heterogeneous_mask(tasks: int, fakes: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -37,8 +37,8 @@ class Config(Frozen):
 
     model: oneranker.Config
     search: Literal["auto", "vectors", "paths"] = "auto"
-    width: int = 100
-    rerank: int = 200
+    width: Positive = 100
+    rerank: Positive = 200
     repeats: bool = False
 
 

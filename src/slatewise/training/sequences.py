@@ -15,7 +15,7 @@ from torch import Tensor
 from slatewise import config as configs
 from slatewise.candidates import semantic_ids
 from slatewise.candidates.semantic_ids import SemanticIdConfig
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Share
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.data.tables import Entities
@@ -46,8 +46,8 @@ class SequenceConfig(Frozen):
     """
 
     ids: SemanticIdConfig = SemanticIdConfig()
-    window: int = 50
-    value: float = 0.0
+    window: Positive = 50
+    value: Share = 0.0
     worth: dict[str, float] = msgspec.field(
         default_factory=lambda: {"click": 1.0, "conversion": 1.0, "value": 1.0}
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.api import prepare
+from slatewise.api import prepare, train
 from slatewise.config import build
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.errors import ConfigError
@@ -177,6 +177,16 @@ def test_what_is_not_allowed_is_said(data: PreparedData, tmp_path: Path) -> None
         ConfigError, match="task 'purchase' is no kind of feedback of this data, which has: click"
     ):
         _plan(config({"model": {"tasks": ["impression", "purchase"]}}), data, "cpu")
+    with pytest.raises(ConfigError, match="temperature"):
+        config({"temperature": 0.0})
+    with pytest.raises(ConfigError, match="codes"):
+        train(
+            "hstu",
+            {"sequence": {"ids": {"codes": 2, "levels": 2}}},
+            data,
+            Run(tmp_path / "run", 1, tmp_path / "run" / "stages", quiet=True),
+        )
+    assert not (tmp_path / "run").exists()  # what was refused leaves nothing that stands in the way
     with pytest.raises(ConfigError, match="no step 2"):
         made(data, tmp_path, {"model": {"target_aware": False}}, search="vectors")
     assert np.isfinite(data.items.numeric).all()
