@@ -137,6 +137,12 @@ class EventStore(store_v1.Store):
             )
         return (user_B * self.config.sessions + begun_BS.sum(dim=1) - 1).to(self.device)
 
+    def on_offer(self, time_B: Tensor) -> Tensor:
+        """True (B, I) for the items that are sold and have arrived at a time (seconds)."""
+        arrival_I, organic_I = self._moments.arrival_I, self._moments.organic_I
+        arrived_BI = torch.from_numpy(arrival_I) <= time_B.cpu()[:, None]
+        return (arrived_BI & torch.from_numpy(~organic_I)).to(self.device)
+
     def requests(self, count: int, seed: int, *, start: int = 0) -> Requests:
         """``count`` sessions of all users in the order of time, from number ``start`` on, answered as in ``store-v1``.
 
