@@ -21,6 +21,7 @@ from slatewise.errors import DataError
 T = TypeVar("T")
 POPULARITY = "log_popularity"
 ORGANIC = "organic"  # of items: content that is never recommended; no feature
+AVAILABLE = "available_from"  # of items: when each may first be recommended; no feature
 
 
 class _Saved(Frozen):
@@ -228,8 +229,11 @@ def _table(
 
 
 def _without_organic(key: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_] | None]:
-    """The table of items without the column ``organic``, and that column; None where there is none (or users)."""
-    if key != "item_id" or ORGANIC not in frame.columns:
+    """The table of items without the columns that are no features, and ``organic``; None where there is none (or users)."""
+    if key != "item_id":
+        return frame, None
+    frame = frame.drop(AVAILABLE, strict=False)
+    if ORGANIC not in frame.columns:
         return frame, None
     values = frame[ORGANIC]
     flags = (

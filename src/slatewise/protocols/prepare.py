@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from slatewise import config as configs
-from slatewise.data.clock import known
+from slatewise.data.clock import known, seconds
 from slatewise.data.entities import entity_vectors
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import (
@@ -141,6 +141,7 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
         source=source,
         fingerprint=digest.hexdigest(),
         truth=lists.truth,
+        trained_until=_trained_until(lists, done),
     ).with_target(lists.target)
     (folder / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
@@ -174,6 +175,13 @@ def training_interactions(lists: Lists, counts: dict[str, int]) -> pl.DataFrame 
         return None
     counts["training interactions"] = placed.height
     return with_feedback(placed, lists.target)
+
+
+def _trained_until(lists: Lists, done: pl.DataFrame | None) -> int:
+    """The last moment of the training requests and interactions, in seconds; 0 where no time is known."""
+    frames = [lists.requests.filter(split="train"), *([] if done is None else [done])]
+    moments = [seconds(frame["timestamp"]) for frame in frames if "timestamp" in frame.columns]
+    return max((int(time_n.max(initial=0)) for time_n in moments), default=0)
 
 
 def fit_transform(

@@ -199,10 +199,11 @@ class EventStore(store_v1.Store):
         return _frames.users(_world.observe(self._people, self.config))
 
     def items_frame(self) -> pl.DataFrame:
-        """``item_id``, what a ranker may know of each item, and ``organic``; content has no price."""
+        """``item_id``, what a ranker may know of each item, ``organic`` and ``available_from``; content has no price."""
         organic = pl.Series("organic", self._moments.organic_I)
+        arrival = pl.Series("available_from", self._moments.arrival_I)
         price = pl.when(organic).then(None).otherwise(pl.col("log_price")).alias("log_price")
-        return super().items_frame().with_columns(price, organic)
+        return super().items_frame().with_columns(price, organic, arrival)
 
     def requests_frame(self, drawn: Requests, *, first: int = 0) -> pl.DataFrame:
         """What a ranker is asked, in the log schema, with the session's ``context_page``."""
