@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slatewise.config import Frozen, fingerprint, to_plain
 from slatewise.data.prepared import PreparedData, load_data
-from slatewise.errors import RunError
+from slatewise.errors import ConfigError, RunError
 from slatewise.files import new_file
 from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
@@ -16,6 +16,7 @@ from slatewise.training.run import Run, open_run
 if TYPE_CHECKING:
     from slatewise.evaluation.results import Evaluation
     from slatewise.groups.store import MinedStore
+    from slatewise.protocols.first_stage import FirstStage
     from slatewise.rewards import RewardModel
     from slatewise.training.rewards import RewardConfig
 
@@ -31,14 +32,28 @@ def prepare(
     seed: int = 0,
     dataset_options: dict[str, Any] | None = None,
     protocol_options: dict[str, Any] | None = None,
+    candidates_from: Path | str | None = None,
+    candidates: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Prepare a data set under a protocol and open it; see ``slatewise prepare``.
 
+    Args:
+        candidates_from: a run whose ranker finds ``candidates`` (50) for each request in the whole catalogue, with its
+            scores; ``progress`` is told how far it is. See :mod:`slatewise.protocols.first_stage`.
+
     Raises:
         ConfigError, DataError: unknown names or options, or data that is not what its schema says.
+        RunError: ``candidates_from`` is no run, or its ranker only orders given candidates.
     """
+    from slatewise.protocols.prepare import CANDIDATES
     from slatewise.protocols.prepare import prepare as prepare_data
 
+    if candidates is not None and candidates_from is None:
+        raise ConfigError(
+            f"candidates is {candidates}, but the protocol says who is a candidate; it needs candidates_from, a run that "
+            "retrieves them."
+        )
     prepare_data(
         dataset,
         protocol,
@@ -47,8 +62,41 @@ def prepare(
         seed=seed,
         dataset_options=dataset_options or {},
         protocol_options=protocol_options or {},
+        first_stage=open_first_stage(candidates_from) if candidates_from else None,
+        candidates=CANDIDATES if candidates is None else candidates,
+        progress=progress,
     )
     return load_data(out)
+
+
+def open_first_stage(run: Path | str) -> FirstStage:
+    """The ranker of a run folder as what ``prepare`` retrieves candidates with.
+
+    Raises:
+        RunError: the folder is no run, or its ranker only orders given candidates.
+    """
+    from slatewise.protocols.first_stage import FirstStage
+
+    ranker = Ranker.load(run)
+    if ranker.retriever is None:
+        raise RunError(
+            f"{run} only orders candidates that it is given (method {ranker.name}); name a run that can search the whole "
+            "catalogue: oneranker, gpr, hstu, matrix-factorization or popularity."
+        )
+    card = ranker.card
+    return FirstStage(
+        name=str(run),
+        method=ranker.name,
+        manifest=card.manifest,
+        transform=ranker.transform,
+        find=ranker.retriever,
+        score=lambda batch: ranker.rank_batch(batch, 1).score_BN,
+        facts={
+            "method": card.method,
+            "config": fingerprint(card.config, card.policy_config, card.seed),
+            "data": card.manifest.fingerprint,
+        },
+    )
 
 
 class RunFacts(Frozen):

@@ -43,6 +43,9 @@ class Schema(Frozen):
     trained_items: int = 0
 
 
+CANDIDATES_FROM = "candidates_from"  # of a manifest's source: what retrieved the candidates of a second stage
+
+
 class Manifest(Frozen):
     """``manifest.json`` of a prepared data set.
 
@@ -65,6 +68,11 @@ class Manifest(Frozen):
     truth: dict[str, Any] | None = None
     trained_until: int = 0
     format: int = 1
+
+    @property
+    def second_stage(self) -> bool:
+        """True where a trained model retrieved the candidates: what was shown is then not all among them."""
+        return CANDIDATES_FROM in self.source
 
     def target_weights(self) -> list[float]:
         """Weight of each feedback kind, in the schema's order."""

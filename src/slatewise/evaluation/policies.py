@@ -112,7 +112,8 @@ def floors_and_ceilings(
     if negatives and fitted:
         rows += _fitted(data, length, seed)
     # Where only exposed candidates can be positive, knowing what was exposed is knowing most of the answer.
-    rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
+    if not data.manifest.second_stage:
+        rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
     if negatives:
         rows.append(ScorePolicy("exposed-random", _exposed_first(seed), length, "ceiling"))
     if negatives or data.schema.exposed == data.schema.candidates:
