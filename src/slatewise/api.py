@@ -1,4 +1,4 @@
-"""The Python API: prepare, fit, mine, rank, evaluate, compare."""
+"""The Python API: prepare, fit, mine, refresh, rank, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from slatewise.evaluation.results import Evaluation
     from slatewise.groups.store import MinedStore
     from slatewise.protocols.first_stage import FirstStage
     from slatewise.rewards import RewardModel
+    from slatewise.training.refresh import Refreshed
     from slatewise.training.rewards import RewardConfig
 
-__all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "train"]
+__all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "refresh", "train"]
 
 
 def prepare(
@@ -184,6 +187,29 @@ def mine(
     return mine_store(
         Path(out), miner, requests=requests, shard=SHARD if shard is None else shard, quiet=quiet
     )
+
+
+def refresh(
+    run: Path | str, items: pl.DataFrame | Path | str, out: Path | str, *, keep_clusters: bool = False
+) -> Refreshed:
+    """The ranker of a run, saved as ``out`` with the items of a table that it did not know; see ``slatewise refresh``.
+
+    Args:
+        items: ``item_id`` and features, a frame or a file.
+        keep_clusters: leave OneRanker's fake items as they are: nothing that it answers about old items changes.
+
+    Raises:
+        RunError: no run, or one that does not know items by features.   DataError: ``out`` is there, or a bad table.
+    """
+    import polars as pl
+
+    from slatewise.data.log_files import read_frame
+    from slatewise.training.refresh import refresh as refresh_ranker
+
+    frame = items if isinstance(items, pl.DataFrame) else read_frame(Path(items))
+    refreshed = refresh_ranker(Ranker.load(run), frame, clusters=not keep_clusters)
+    refreshed.ranker.save(out)
+    return refreshed
 
 
 def open_reward(run: Path, data: PreparedData) -> tuple[RewardModel, RewardConfig, PreparedData]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Frozen
+from slatewise.config import Frozen, replace
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -31,12 +31,14 @@ class Config(Frozen):
         search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
         rerank: the ranking decoder, where there is one, orders the best so many that were found.
+        clustered: the fake items stand for the items below this index; 0: for those that training saw.
     """
 
     model: oneranker.Config
     search: Literal["auto", "vectors", "paths"] = "auto"
     width: int = 100
     rerank: int = 200
+    clustered: int = 0
 
 
 class Catalogue(Policy):
@@ -99,21 +101,30 @@ class Catalogue(Policy):
         best_BK, place_BK = score_BK.topk(min(count, score_BK.shape[1]))
         return Retrieved(found.items_BK.gather(1, place_BK), found.mask_BK.gather(1, place_BK), best_BK)
 
+    @property
+    def has_clusters(self) -> bool:
+        """True for a model with fake items."""
+        return self.model.target is not None and self.model.target.preference is not None
+
     def refresh_clusters(self) -> None:
-        """Let the fake items know of the items that came after training; to be called once for the same new items.
+        """Let the fake items know of all items that they do not stand for yet: those that training never saw.
 
         Raises:
             ConfigError: the model has no fake items.
         """
-        if self.model.target is None or self.model.target.preference is None:
-            raise ConfigError("this model has no fake items to refresh; train oneranker with target.fake_items above 0.")
-        index_M, target = self.model.items.catalogue(), self.model.target
-        index_M = index_M[index_M >= self.model.items.trained]
+        target = self.model.target
+        if target is None or not self.has_clusters:
+            raise ConfigError(
+                "this model has no fake items to refresh; train oneranker with target.fake_items above 0."
+            )
+        index_M = self.model.items.catalogue()
+        index_M = index_M[index_M >= (self.config.clustered or self.model.items.trained)]
         with torch.no_grad():
             new_MD = self.model.items.of(index_M).cpu().numpy()
         old = clusters.Clusters(target.centre_JD.cpu().numpy(), target.weight_J.cpu().numpy())
         now = clusters.refresh(old, new_MD)
         target.use_centres(torch.from_numpy(now.centres_KD), torch.from_numpy(now.weight_K))
+        self.config = replace(self.config, clustered=len(self.model.items.space_IV))
 
 
 def build(config: Config, manifest: Manifest) -> Catalogue:
