@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "refresh", "train"]
 
+RETRIEVERS = (
+    "oneranker",
+    "gpr",
+    "hstu",
+    "matrix-factorization",
+    "popularity",
+)  # methods that search a catalogue
+
 
 def prepare(
     dataset: str,
@@ -84,7 +92,7 @@ def open_first_stage(run: Path | str) -> FirstStage:
     if ranker.retriever is None:
         raise RunError(
             f"{run} only orders candidates that it is given (method {ranker.name}); name a run that can search the whole "
-            "catalogue: oneranker, gpr, hstu, matrix-factorization or popularity."
+            f"catalogue: {', '.join(RETRIEVERS)}."
         )
     card = ranker.card
     return FirstStage(
@@ -111,14 +119,21 @@ class RunFacts(Frozen):
     seed: int
     version: str
     target: dict[str, float] = {}
+    refresh: bool = False
 
     def identity(self) -> str:
         """Changes when anything the result depends on changes."""
-        return fingerprint(self.method, self.options, self.data, self.target, self.seed)
+        more = ("refresh",) if self.refresh else ()
+        return fingerprint(self.method, self.options, self.data, self.target, self.seed, *more)
 
 
-def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) -> Ranker:
+def train(
+    method: str, options: dict[str, Any], data: PreparedData, run: Run, *, refresh: bool = False
+) -> Ranker:
     """Train a method in a run folder and save its ranker there; a run that is complete is loaded, not trained again.
+
+    Args:
+        refresh: after training, OneRanker's fake items take in the items that training never saw.
 
     Raises:
         RunError: the folder holds a run of another method, config, data set or seed.
@@ -127,6 +142,7 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
 
     import slatewise
     from slatewise.methods import fit_method
+    from slatewise.training.refresh import refresh_clusters
 
     facts = RunFacts(
         method=method,
@@ -135,6 +151,7 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
         seed=run.seed,
         version=slatewise.__version__,
         target=data.manifest.target,
+        refresh=refresh,
     )
     config = run.path / "config.json"
     if config.exists():
@@ -150,6 +167,8 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
     if (run.path / "ranker").is_dir():
         return Ranker.load(run.path)
     ranker = fit_method(method, options, data, run)
+    if refresh:
+        refresh_clusters(ranker)
     ranker.save(run.path / "ranker")
     ranker.path = run.path
     return ranker

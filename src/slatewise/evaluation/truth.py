@@ -7,7 +7,7 @@ rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,11 @@ from slatewise.simulators import build_truth
 from slatewise.types import Ranking
 
 SHORT, FEW = 8, 10**13  # lists longer than this, and more of them, take branch and bound minutes a request
+WIDTH = 64  # of the beam where the optimum is not asked for
+
+Search = Callable[
+    [Tensor, Tensor, int], tuple[Tensor, Tensor]
+]  # users, candidates, length to lists and values
 
 
 def searchable(candidates: int, length: int) -> bool:
@@ -134,8 +139,19 @@ class Truth:
         known_B = self._cache.known(split, row_B)
         if not known_B.all():
             missing = batch.take(torch.from_numpy(~known_B).to(batch.request_B.device))
-            self._cache.put(split, row_B[~known_B], *self._search(missing))
+            self._cache.put(split, row_B[~known_B], *self._search(missing, self._optimum))
         order, value = self._cache.get(split, row_B)
+        device = batch.mask_BN.device
+        return Best(torch.from_numpy(order).to(device), torch.from_numpy(value).to(device))
+
+    def found(self, batch: ListBatch) -> Best:
+        """The list that a beam and local search find for each request; searched anew each time."""
+
+        def search(user_B: Tensor, item_BN: Tensor, length: int) -> tuple[Tensor, Tensor]:
+            start_BL, _ = self.store.beam(user_B, item_BN, WIDTH, length, self.kind)
+            return self.store.local_search(user_B, item_BN, start_BL, None, self.kind)
+
+        order, value = self._search(batch, search)
         device = batch.mask_BN.device
         return Best(torch.from_numpy(order).to(device), torch.from_numpy(value).to(device))
 
@@ -152,14 +168,17 @@ class Truth:
         one_BN1 = torch.arange(batch.num_candidates).expand(batch.size, -1)[:, :, None]
         return rank_by_score(self.value(batch, one_BN1), batch.mask_BN.cpu(), self.length)
 
-    def _search(self, batch: ListBatch) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _optimum(self, user_B: Tensor, item_BN: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        return self.store.optimum(user_B, item_BN, length, self.kind)
+
+    def _search(self, batch: ListBatch, search: Search) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         user_B, item_BN = self._world_rows(batch)
         count_B, size = batch.mask_BN.sum(1).cpu(), batch.size
         order, value = np.zeros((size, self.length), np.int64), np.zeros(size)
         for count in sorted(set(count_B.tolist())):
             # Real candidates come first, so a narrower request is a slice.
             rows_M, length = (count_B == count).nonzero().flatten(), min(count, self.length)
-            best, worth = self.store.optimum(user_B[rows_M], item_BN[rows_M, :count], length, self.kind)
+            best, worth = search(user_B[rows_M], item_BN[rows_M, :count], length)
             order[rows_M.numpy(), :length] = best.cpu().numpy()
             value[rows_M.numpy()] = worth.double().cpu().numpy()
         return order, value
