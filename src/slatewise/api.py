@@ -1,8 +1,8 @@
-"""The Python API: prepare, fit, mine, rank, evaluate, compare."""
+"""The Python API: prepare, fit, mine, refresh, rank, evaluate, compare."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,24 @@ from slatewise.ranker import Ranker
 from slatewise.training.run import Run, open_run
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from slatewise.evaluation.results import Evaluation
     from slatewise.groups.store import MinedStore
+    from slatewise.protocols.first_stage import FirstStage
     from slatewise.rewards import RewardModel
+    from slatewise.training.refresh import Refreshed
     from slatewise.training.rewards import RewardConfig
 
-__all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "train"]
+__all__ = ["evaluate", "fit", "load_data", "mine", "open_reward", "prepare", "refresh", "train"]
+
+RETRIEVERS = (
+    "oneranker",
+    "gpr",
+    "hstu",
+    "matrix-factorization",
+    "popularity",
+)  # methods that search a catalogue
 
 
 def prepare(
@@ -32,14 +44,28 @@ def prepare(
     seed: int = 0,
     dataset_options: dict[str, Any] | None = None,
     protocol_options: dict[str, Any] | None = None,
+    candidates_from: Path | str | None = None,
+    candidates: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Prepare a data set under a protocol and open it; see ``slatewise prepare``.
 
+    Args:
+        candidates_from: a run whose ranker finds ``candidates`` (50) for each request in the whole catalogue, with its
+            scores; ``progress`` is told how far it is. See :mod:`slatewise.protocols.first_stage`.
+
     Raises:
         ConfigError, DataError: unknown names or options, or data that is not what its schema says.
+        RunError: ``candidates_from`` is no run, or its ranker only orders given candidates.
     """
+    from slatewise.protocols.prepare import CANDIDATES
     from slatewise.protocols.prepare import prepare as prepare_data
 
+    if candidates is not None and candidates_from is None:
+        raise ConfigError(
+            f"candidates is {candidates}, but the protocol says who is a candidate; it needs candidates_from, a run that "
+            "retrieves them."
+        )
     prepare_data(
         dataset,
         protocol,
@@ -48,8 +74,41 @@ def prepare(
         seed=seed,
         dataset_options=dataset_options or {},
         protocol_options=protocol_options or {},
+        first_stage=open_first_stage(candidates_from) if candidates_from else None,
+        candidates=CANDIDATES if candidates is None else candidates,
+        progress=progress,
     )
     return load_data(out)
+
+
+def open_first_stage(run: Path | str) -> FirstStage:
+    """The ranker of a run folder as what ``prepare`` retrieves candidates with.
+
+    Raises:
+        RunError: the folder is no run, or its ranker only orders given candidates.
+    """
+    from slatewise.protocols.first_stage import FirstStage
+
+    ranker = Ranker.load(run)
+    if ranker.retriever is None:
+        raise RunError(
+            f"{run} only orders candidates that it is given (method {ranker.name}); name a run that can search the whole "
+            f"catalogue: {', '.join(RETRIEVERS)}."
+        )
+    card = ranker.card
+    return FirstStage(
+        name=str(run),
+        method=ranker.name,
+        manifest=card.manifest,
+        transform=ranker.transform,
+        find=ranker.retriever,
+        score=lambda batch: ranker.rank_batch(batch, 1).score_BN,
+        facts={
+            "method": card.method,
+            "config": fingerprint(card.config, card.policy_config, card.seed),
+            "data": card.manifest.fingerprint,
+        },
+    )
 
 
 class RunFacts(Frozen):
@@ -61,14 +120,21 @@ class RunFacts(Frozen):
     seed: int
     version: str
     target: dict[str, float] = {}
+    refresh: bool = False
 
     def identity(self) -> str:
         """Changes when anything the result depends on changes."""
-        return fingerprint(self.method, self.options, self.data, self.target, self.seed)
+        more = ("refresh",) if self.refresh else ()
+        return fingerprint(self.method, self.options, self.data, self.target, self.seed, *more)
 
 
-def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) -> Ranker:
+def train(
+    method: str, options: dict[str, Any], data: PreparedData, run: Run, *, refresh: bool = False
+) -> Ranker:
     """Train a method in a run folder and save its ranker there; a run that is complete is loaded, not trained again.
+
+    Args:
+        refresh: after training, OneRanker's fake items take in the items that training never saw.
 
     Raises:
         RunError: the folder holds a run of another method, config, data set or seed.
@@ -77,6 +143,7 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
 
     import slatewise
     from slatewise.methods import fit_method
+    from slatewise.training.refresh import refresh_clusters
 
     facts = RunFacts(
         method=method,
@@ -85,6 +152,7 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
         seed=run.seed,
         version=slatewise.__version__,
         target=data.manifest.target,
+        refresh=refresh,
     )
     config = run.path / "config.json"
     new = not config.exists()
@@ -110,6 +178,8 @@ def train(method: str, options: dict[str, Any], data: PreparedData, run: Run) ->
             with suppress(OSError):  # somebody else's files are in it
                 run.path.rmdir()
         raise
+    if refresh:
+        refresh_clusters(ranker)
     ranker.save(run.path / "ranker")
     ranker.path = run.path
     return ranker
@@ -147,6 +217,29 @@ def mine(
     return mine_store(
         Path(out), miner, requests=requests, shard=SHARD if shard is None else shard, quiet=quiet
     )
+
+
+def refresh(
+    run: Path | str, items: pl.DataFrame | Path | str, out: Path | str, *, keep_clusters: bool = False
+) -> Refreshed:
+    """The ranker of a run, saved as ``out`` with the items of a table that it did not know; see ``slatewise refresh``.
+
+    Args:
+        items: ``item_id`` and features, a frame or a file.
+        keep_clusters: leave OneRanker's fake items as they are: nothing that it answers about old items changes.
+
+    Raises:
+        RunError: no run, or one that does not know items by features.   DataError: ``out`` is there, or a bad table.
+    """
+    import polars as pl
+
+    from slatewise.data.log_files import read_frame
+    from slatewise.training.refresh import refresh as refresh_ranker
+
+    frame = items if isinstance(items, pl.DataFrame) else read_frame(Path(items))
+    refreshed = refresh_ranker(Ranker.load(run), frame, clusters=not keep_clusters)
+    refreshed.ranker.save(out)
+    return refreshed
 
 
 def open_reward(run: Path, data: PreparedData) -> tuple[RewardModel, RewardConfig, PreparedData]:

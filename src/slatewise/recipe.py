@@ -1,5 +1,10 @@
 """Recipes: one TOML file is one table of a paper — a data set, the rows to train, what is expected, what the paper says.
 
+A chain of two stages has ``[stages.NAME]`` tables, and rows that say ``candidates_from = "NAME"``: such a row is trained and
+graded on the recipe's data with the candidates that the stage retrieves. A stage is no row, because it is graded by nothing,
+learns from data of its own, which ends earlier, and is trained once a seed for all rows that name it. So a recipe reads in
+the order of the chain: the data, who finds, who orders.
+
 ::
 
     title = "GoalRank on the simulated store"
@@ -21,6 +26,21 @@
     like = "goalrank"              # starts from that row's config
     [rows."goalrank, paper".config.reference]
     temperature = 1.0
+
+    [rows."oneranker, refreshed"]
+    like = "oneranker"
+    refresh = true                 # the same ranker, its fake items knowing what training never saw
+
+    [stages.mf]                    # finds candidates in the whole catalogue for the rows that name it
+    method = "matrix-factorization"
+    candidates = 50
+    [stages.mf.data.protocol_options]    # laid over [data]: the earlier part that it is trained on
+    test_share = 0.5
+    [rows."mf, then goalrank"]
+    like = "goalrank"
+    candidates_from = "mf"
+    [rows."mf alone"]
+    candidates_from = "mf"         # no method: the stage's own order
 
     [judges.gru-disjoint]          # grades every row; its metrics are "hr@1%[gru-disjoint]" …
     kind = "gru"
@@ -47,78 +67,15 @@ from typing import Any
 
 import msgspec
 
-from slatewise.config import Frozen, build, merge, read_toml
+from slatewise.api import RETRIEVERS
+from slatewise.config import Frozen, build, merge, read_toml, to_plain
 from slatewise.errors import ConfigError
 from slatewise.evaluation.judge_training import JudgeConfig
 from slatewise.evaluation.judging import own_best
 from slatewise.evaluation.policies import NAMES as FLOORS_AND_CEILINGS
+from slatewise.generators import oneranker
 from slatewise.names import nearest, plugin, public_name
-
-
-class DataSpec(Frozen):
-    """Which data, prepared how; ``target`` weighs the feedback kinds otherwise than the protocol."""
-
-    dataset: str
-    protocol: str = ""
-    dataset_options: dict[str, Any] = {}
-    protocol_options: dict[str, Any] = {}
-    seed: int = 0
-    target: dict[str, float] = {}
-
-
-class Row(Frozen):
-    """One line of the table: a method with its options; ``like`` names a row whose config it starts from."""
-
-    method: str = ""
-    like: str = ""
-    config: dict[str, Any] = {}
-
-
-class Expected(Frozen):
-    """What a row's mean over seeds must reach; ``reproduce`` fails outside it."""
-
-    row: str
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-    above: str | None = None  # the name of another row that it must beat, significantly
-
-    def holds(self, value: float) -> bool:
-        """True inside the bounds."""
-        return (self.at_least is None or value >= self.at_least) and (
-            self.at_most is None or value <= self.at_most
-        )
-
-
-class Gap(Frozen):
-    """A difference between two rows worth a line of its own."""
-
-    name: str
-    better: str
-    worse: str
-
-
-class Curve(Frozen):
-    """A plot over rows: ``metric`` against ``values``, one for each of ``rows``."""
-
-    name: str
-    axis: str
-    rows: tuple[str, ...]
-    values: tuple[float, ...]
-    metric: str
-
-
-class Profile(Frozen):
-    """A plot over places: ``metric`` at each of ``places``, a line for each of ``rows``."""
-
-    name: str
-    rows: tuple[str, ...]
-    places: tuple[int, ...]
-    metric: str
-
-    def metrics(self) -> tuple[str, ...]:
-        """The metric at each place, which the recipe's ``metrics`` must have."""
-        return tuple(f"{self.metric}@{place}" for place in self.places)
+from slatewise.recipe_parts import Curve, DataSpec, Expected, Gap, Profile, Row, Stage
 
 
 class Recipe(Frozen):
@@ -127,6 +84,7 @@ class Recipe(Frozen):
     title: str
     data: DataSpec
     rows: dict[str, Row]
+    stages: dict[str, Stage] = {}
     seeds: tuple[int, ...] = (1, 2, 3)
     shared: dict[str, Any] = {}
     metrics: tuple[str, ...] = ()  # what the table shows; empty: what suits the data
@@ -141,28 +99,49 @@ class Recipe(Frozen):
     notes: str = ""
 
     def row(self, name: str) -> tuple[str, dict[str, Any]]:
-        """Method and resolved options of a row.
+        """Method and resolved options of a row, or of a stage; no method for a row that is a stage's own order.
 
         Raises:
             ConfigError: no such row, or its chain of ``like`` ends nowhere.
         """
+        if name in self.stages:
+            stage = self.stages[name]
+            return stage.method, merge(self._shared_for(stage.method), stage.config)
         if name not in self.rows:
-            names = list(self.rows)
+            names = [*self.rows, *self.stages]
             raise ConfigError(
                 f"the recipe has no row '{name}'.{nearest(name, names)} Allowed: {', '.join(names)}."
             )
         row = self.rows[name]
         method, options = self.row(row.like) if row.like else (row.method, {})
         method = row.method or method
+        if not method:
+            return "", {}
         if not row.like:
             options = self._shared_for(method)
         return method, merge(options, row.config)
+
+    def beside(self) -> list[str]:
+        """Names that floors and ceilings can have: those of each stage's data stand apart."""
+        own = list(FLOORS_AND_CEILINGS)
+        return own + [of_stage(floor, stage) for stage in self.stages for floor in own]
+
+    def stage_data(self, name: str) -> DataSpec:
+        """The data that a stage is trained on."""
+        return build(
+            DataSpec, merge(to_plain(self.data), self.stages[name].data), where=f"stage '{name}', data"
+        )
 
     def _shared_for(self, method: str) -> dict[str, Any]:
         """The shared settings that this method's Config has a place for."""
         fields = {field.name for field in msgspec.structs.fields(plugin("methods", method).Config)}
         offered = {**self.shared, "scorer": self.shared.get("scorers", {}).get(method)}
         return {key: value for key, value in offered.items() if key in fields and value is not None}
+
+
+def of_stage(name: str, stage: str) -> str:
+    """What a floor or ceiling among a stage's candidates is called."""
+    return f"{name} ({stage})" if stage else name
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -174,9 +153,16 @@ def read_recipe(path: Path) -> Recipe:
     recipe = build(Recipe, read_toml(path), where=str(path))
     if not recipe.rows:
         raise ConfigError(f"{path} has no rows; it needs at least one [rows.NAME] with a method.")
-    for name in recipe.rows:
+    check_chain(recipe, path)
+    for name in (*recipe.stages, *recipe.rows):
         method, options = recipe.row(name)
-        build(plugin("methods", method).Config, options, where=f"{path}, row '{name}'")
+        if not method:
+            continue
+        config = build(plugin("methods", method).Config, options, where=f"{path}, row '{name}'")
+        if name in recipe.rows and recipe.rows[name].refresh and not _has_clusters(config):
+            raise ConfigError(
+                f"{path}: row '{name}' is to be refreshed, but has no fake items; only oneranker with step 2 has."
+            )
     for name, judge in recipe.judges.items():
         judge.check(name)
         if name != public_name(name) or "]" in name:
@@ -192,7 +178,43 @@ def read_recipe(path: Path) -> Recipe:
             )
     for rows in named:
         for row in rows:
-            allowed = [*recipe.rows, *FLOORS_AND_CEILINGS, *map(own_best, recipe.judges)]
+            allowed = [*recipe.rows, *recipe.beside(), *map(own_best, recipe.judges)]
             if row not in allowed:
                 raise ConfigError(f"{path} names row '{row}', which it has not.{nearest(row, allowed)}")
     return recipe
+
+
+def check_chain(recipe: Recipe, path: Path) -> None:
+    """Refuse stages that nobody uses or that cannot retrieve, and rows that are nothing.
+
+    Raises:
+        ConfigError: with the row or stage.
+    """
+    stages = list(recipe.stages)
+    for name, row in recipe.rows.items():
+        if row.candidates_from and row.candidates_from not in stages:
+            raise ConfigError(
+                f"{path}: row '{name}' takes candidates from '{row.candidates_from}', which is no stage."
+                f"{nearest(row.candidates_from, stages)} Stages: {', '.join(stages) or 'none'}."
+            )
+        if not (row.method or row.like or row.candidates_from):
+            raise ConfigError(f"{path}: row '{name}' needs a method, or a row that it is like.")
+    for name, stage in recipe.stages.items():
+        if name in recipe.rows or name not in {row.candidates_from for row in recipe.rows.values()}:
+            raise ConfigError(
+                f"{path}: stage '{name}' needs a name that is no row's, and a row with candidates_from = \"{name}\"."
+            )
+        if stage.method not in RETRIEVERS:
+            raise ConfigError(
+                f"{path}: stage '{name}' cannot search a catalogue by method '{stage.method}'. Allowed: {', '.join(RETRIEVERS)}."
+            )
+        recipe.stage_data(name)
+    if recipe.stages and recipe.judges:
+        raise ConfigError(
+            f"{path} has stages and judges; lists of several data sets are graded by a truth alone."
+        )
+
+
+def _has_clusters(config: object) -> bool:
+    model = getattr(config, "model", None)
+    return isinstance(model, oneranker.Config) and model.target_aware and model.target.fake_items > 0

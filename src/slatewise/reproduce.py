@@ -18,12 +18,11 @@ from typing import Any
 import msgspec
 import torch
 
-from slatewise.api import prepare, train
-from slatewise.config import Frozen, fingerprint
-from slatewise.data.prepared import PreparedData, load_data
+from slatewise.api import train
+from slatewise.config import Frozen
+from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
 from slatewise.evaluation.compare import Comparison, clusters_of, paired
-from slatewise.evaluation.entrants import Entrant
 from slatewise.evaluation.judge_training import SELF, fit_judge
 from slatewise.evaluation.judges import Judge, Self
 from slatewise.evaluation.judging import Bench, OwnBest
@@ -32,7 +31,10 @@ from slatewise.evaluation.offline import evaluate
 from slatewise.evaluation.policies import floors_and_ceilings
 from slatewise.evaluation.results import Evaluation, Row
 from slatewise.ranker import Ranker
-from slatewise.recipe import Expected, Recipe, read_recipe
+from slatewise.recipe import Recipe, read_recipe
+from slatewise.recipe_parts import Expected
+from slatewise.reproduce_chain import entrant, evaluate_chain, seed_name
+from slatewise.reproduce_data import Shared, data_of, prepare_shared, row_folder
 from slatewise.reproduce_report import write
 from slatewise.training.run import Run
 
@@ -109,10 +111,9 @@ def reproduce(
     recipe = read_recipe(path)
     chosen = recipe.seeds[:seeds] if seeds else recipe.seeds
     folder = out / path.stem
-    prepared = data or _prepared(recipe, source, out)
-    train_seeds(path, prepared, folder, chosen, jobs, quiet)
-    opened = _open(recipe, prepared)
-    evaluation, judges = _evaluate(recipe, opened, folder, chosen)
+    shared = prepare_shared(recipe, source, data, out)
+    train_seeds(path, shared, folder, chosen, jobs, quiet)
+    evaluation, judges = _evaluate(recipe, shared, folder, chosen)
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(folder / "values.arrow")
     first, *others = recipe.rows
@@ -123,100 +124,82 @@ def reproduce(
     result = Result(
         recipe, folder, evaluation, judges, rows, pairs, gaps, checks, time.perf_counter() - started
     )
-    runs = {row: run_folder(folder, chosen[0], row, *recipe.row(row)) for row in recipe.rows}
+    opened = {
+        row: data_of(recipe, table.candidates_from, shared, folder, chosen[0])
+        for row, table in recipe.rows.items()
+    }
+    runs = {
+        row: row_folder(recipe, row, opened[row], folder, chosen[0])
+        for row in recipe.rows
+        if recipe.row(row)[0]
+    }
     write(result, path, opened, runs, seeds=", ".join(map(str, chosen)), jobs=jobs)
     return result
 
 
-def _prepared(recipe: Recipe, source: Path | None, out: Path) -> Path:
-    spec = recipe.data
-    key = fingerprint(spec.dataset, spec.protocol, spec.dataset_options, spec.protocol_options, spec.seed)
-    folder = out / "data" / f"{spec.dataset}-{spec.protocol or 'default'}-{key}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        prepare(
-            spec.dataset,
-            folder,
-            source=source,
-            protocol=spec.protocol or None,
-            seed=spec.seed,
-            dataset_options=spec.dataset_options,
-            protocol_options=spec.protocol_options,
-        )
-    return folder
-
-
-def _open(recipe: Recipe, path: Path) -> PreparedData:
-    data = load_data(path)
-    return data.with_target(recipe.data.target) if recipe.data.target else data
-
-
-def train_seeds(recipe: Path, data: Path, out: Path, seeds: Sequence[int], jobs: int, quiet: bool) -> None:
+def train_seeds(
+    recipe: Path, shared: Shared, out: Path, seeds: Sequence[int], jobs: int, quiet: bool
+) -> None:
     """Train every row for every seed; what is there already is not trained again."""
     threads = torch.get_num_threads()
     if jobs <= 1 or len(seeds) == 1:
         for seed in seeds:
-            train_seed(recipe, data, out, seed, threads, quiet)
+            train_seed(recipe, shared, out, seed, threads, quiet)
         return
     each = max(1, (os.cpu_count() or 1) // jobs)
     # spawned, not forked: a forked child inherits torch's thread pool in an unusable state
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(train_seed, recipe, data, out, seed, each, True) for seed in seeds]:
+        for future in [pool.submit(train_seed, recipe, shared, out, seed, each, True) for seed in seeds]:
             future.result()
 
 
-def train_seed(recipe_path: Path, data_path: Path, out: Path, seed: int, threads: int, quiet: bool) -> None:
-    """Train every row of a recipe for one seed."""
+def train_seed(path: Path, shared: Shared, out: Path, seed: int, threads: int, quiet: bool) -> None:
+    """Train every row of a recipe for one seed, and before them the stages that their candidates come from."""
     torch.set_num_threads(threads)
-    recipe = read_recipe(recipe_path)
-    data = _open(recipe, data_path)
-    for row in recipe.rows:
+    recipe = read_recipe(path)
+    for row, table in recipe.rows.items():
+        data = data_of(recipe, table.candidates_from, shared, out, seed, quiet=quiet)
         method, options = recipe.row(row)
-        folder = run_folder(out, seed, row, method, options)
-        train(method, options, data, Run(folder, seed, out / f"seed-{seed}" / "stages", quiet=quiet))
-
-
-def run_folder(out: Path, seed: int, row: str, method: str, options: dict[str, Any]) -> Path:
-    """Where a row's run of a seed lives; another config is another folder."""
-    slug = "".join(c if c.isalnum() else "-" for c in row.lower()).strip("-")
-    return out / f"seed-{seed}" / f"{slug}-{fingerprint(method, options)[:6]}"
+        if method:
+            run = Run(
+                row_folder(recipe, row, data, out, seed), seed, out / f"seed-{seed}" / "stages", quiet=quiet
+            )
+            train(method, options, data, run, refresh=table.refresh)
 
 
 def _evaluate(
+    recipe: Recipe, shared: Shared, out: Path, seeds: Sequence[int]
+) -> tuple[Evaluation, list[Bench]]:
+    threads = torch.get_num_threads()
+    try:
+        if recipe.stages:
+            return evaluate_chain(recipe, shared, out, seeds), []
+        return _evaluate_rows(recipe, data_of(recipe, "", shared, out, seeds[0]), out, seeds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _evaluate_rows(
     recipe: Recipe, data: PreparedData, out: Path, seeds: Sequence[int]
 ) -> tuple[Evaluation, list[Bench]]:
+    """All rows and seeds on one data set."""
     rankers = {
-        (row, seed): Ranker.load(run_folder(out, seed, row, *recipe.row(row)))
+        (row, seed): Ranker.load(row_folder(recipe, row, data, out, seed))
         for row in recipe.rows
         for seed in seeds
     }
-    named = {key: row if len(seeds) == 1 else f"{row} seed {seed}" for key in rankers for row, seed in [key]}
+    named = {(row, seed): seed_name(row, seed, seeds) for row, seed in rankers}
     judges = list(_benches(recipe, data, out, rankers, named))
     entrants: list[Any] = [*floors_and_ceilings(data), *map(OwnBest, judges)]
-    for key, ranker in rankers.items():
-        paper = recipe.paper.get(key[0])
-        entrants.append(
-            Entrant(
-                named[key],
-                ranker.rank_batch,
-                key[0],
-                paper=paper,
-                retrieve=ranker.retriever,
-                steps=ranker.steps,
-            )
-        )
-    threads = torch.get_num_threads()
-    try:
-        evaluation = evaluate(
-            entrants,
-            data,
-            metrics=recipe.metrics or None,
-            config=EvaluationConfig(limit=recipe.limit or None),
-            judges=judges,
-        )
-        return evaluation, judges
-    finally:
-        torch.set_num_threads(threads)
+    entrants += [entrant(recipe, row, named[row, seed], ranker) for (row, seed), ranker in rankers.items()]
+    evaluation = evaluate(
+        entrants,
+        data,
+        metrics=recipe.metrics or None,
+        config=EvaluationConfig(limit=recipe.limit or None),
+        judges=judges,
+    )
+    return evaluation, judges
 
 
 def _benches(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +30,19 @@ if TYPE_CHECKING:
 
 
 def write(
-    result: Result, recipe_path: Path, data: PreparedData, runs: dict[str, Path], **made: object
+    result: Result, recipe_path: Path, data: Mapping[str, PreparedData], runs: dict[str, Path], **made: object
 ) -> None:
     """Write ``report.md``, ``report.json`` and ``report.html`` into the result's folder.
 
     Args:
-        runs: each row's run of the first seed; training curves and reward models are shown from these.
+        data: each row's data; the first's says how the report came to be.
+        runs: each trained row's run of the first seed; training curves and reward models are shown from these.
         made: more facts for the box that says how the report came to be.
     """
     recipe = result.recipe
     rewards = _reward_qualities(data, runs)
-    sections = [_judges(result, data), _pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
+    first = next(iter(data.values()))
+    sections = [_judges(result, first), _pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
     pictures = [
         sweep(
             curve.name,
@@ -67,7 +70,7 @@ def write(
         rows=result.rows,
         columns=result.evaluation.about.metrics,
         curves=[read_curves(stages.parent, name=stages.parent.name) for stages in _stage_folders(runs)],
-        meta=made_by(data, recipe=recipe_path, time=f"{result.seconds:.0f} s", **made),
+        meta=made_by(first, recipe=recipe_path, time=f"{result.seconds:.0f} s", **made),
         notes=[recipe.notes] if recipe.notes else [],
         sections=[section for section in sections if section.rows],
         pictures=[
@@ -148,7 +151,7 @@ def _checks(result: Result) -> Section:
     )
 
 
-def _reward_qualities(data: PreparedData, runs: dict[str, Path]) -> dict[str, RewardQuality]:
+def _reward_qualities(data: Mapping[str, PreparedData], runs: dict[str, Path]) -> dict[str, RewardQuality]:
     """Quality of every reward model that a row carries with it (the rows that choose or search by one)."""
     found, seen = {}, set[str]()
     for row, run in runs.items():
@@ -158,7 +161,7 @@ def _reward_qualities(data: PreparedData, runs: dict[str, Path]) -> dict[str, Re
         weights = str(sum(float(p.detach().double().sum()) for p in policy.reward.parameters()))
         if weights not in seen:
             seen.add(weights)
-            found[row] = reward_quality(value_of(policy.reward), data)
+            found[row] = reward_quality(value_of(policy.reward), data[row])
     return found
 
 
@@ -203,4 +206,4 @@ def _cells(found: RewardQuality) -> list[str]:
 
 
 def _show(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

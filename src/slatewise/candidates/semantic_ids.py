@@ -111,6 +111,26 @@ class SemanticIds:
         return cls(**{name: tensors[name].cpu().numpy() for name in ("codes_IS", "real_I", "centres_SKD")})
 
 
+def from_codes(vectors_ID: Floats, codes_IS: Ints, real_I: Bools, codes: int) -> SemanticIds:
+    """Paths that were given before, with centres that are found again: the mean of what each code describes.
+
+    That is where k-means left them, but for items that a collision moved. A code that stands in no path has a centre
+    beyond all vectors, so that no item takes it while another is free.
+
+    Args:
+        vectors_ID: vectors of all items.   codes_IS, real_I: as in :class:`SemanticIds`.   codes: K.
+    """
+    left_nD, centres = vectors_ID[real_I].astype(np.float64), []
+    for code_n in codes_IS[real_I].T:
+        count_K, sum_KD = np.bincount(code_n, minlength=codes), np.zeros((codes, left_nD.shape[1]))
+        np.add.at(sum_KD, code_n, left_nD)
+        beyond_D = 2 * left_nD.max(axis=0) - left_nD.min(axis=0) + 1
+        centre_KD = np.where(count_K[:, None] > 0, sum_KD / np.maximum(count_K, 1)[:, None], beyond_D)
+        left_nD = left_nD - centre_KD[code_n]
+        centres.append(centre_KD.astype(np.float32))
+    return SemanticIds(codes_IS, real_I, np.stack(centres))
+
+
 def fit(config: SemanticIdConfig, vectors_ID: Floats, real_I: Bools, seed: int) -> SemanticIds:
     """Learn the centres from the real items' vectors and give each of them a path.
 

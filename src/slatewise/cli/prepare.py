@@ -35,29 +35,43 @@ def command(
         typer.Option("--download", help="Fetch missing files into the source folder, where it is allowed."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything the protocol draws.")] = 0,
+    candidates_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Take candidates and scores from the whole catalogue, as this run retrieves them.",
+        ),
+    ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many candidates a request gets from that run; default: 50."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Read a data set, cut it into lists by a protocol, and write prepared data."""
     from rich.console import Console
 
+    from slatewise.api import prepare
     from slatewise.config import parse_overrides
-    from slatewise.protocols.prepare import prepare
 
     dataset_options = parse_overrides(dataset_settings or [])
     if download:
         dataset_options["download"] = True
     started = time.perf_counter()
-    with Console(stderr=True).status(f"preparing {dataset} …"):
-        manifest = prepare(
+    with Console(stderr=True).status(f"preparing {dataset} …") as status:
+        data = prepare(
             dataset,
-            protocol,
-            source,
             out,
+            source=source,
+            protocol=protocol,
+            seed=seed,
             dataset_options=dataset_options,
             protocol_options=parse_overrides(settings or []),
-            seed=seed,
+            candidates_from=candidates_from,
+            candidates=candidates,
+            progress=lambda done, total: status.update(f"retrieving candidates: {done / total:.0%} …"),
         )
-    _report(manifest, out, time.perf_counter() - started, as_json)
+    _report(data.manifest, out, time.perf_counter() - started, as_json)
 
 
 def _report(manifest: Manifest, out: Path, seconds: float, as_json: bool) -> None:

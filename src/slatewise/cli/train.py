@@ -12,7 +12,9 @@ def command(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (recipes/METHOD/DATASET.toml).")],
     data: Annotated[Path, typer.Option(help="Prepared data (see `slatewise prepare`).")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
-    row: Annotated[str | None, typer.Option(help="Which row of the recipe; default: the first.")] = None,
+    row: Annotated[
+        str | None, typer.Option(help="Which row (or stage) of the recipe; default: the first.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe's config.")
     ] = None,
@@ -28,12 +30,18 @@ def command(
     from slatewise.api import train
     from slatewise.config import build, merge, parse_overrides
     from slatewise.data.prepared import load_data
+    from slatewise.errors import ConfigError
     from slatewise.names import plugin
     from slatewise.recipe import read_recipe
     from slatewise.training.run import open_run
 
     plan = read_recipe(recipe)
-    method, options = plan.row(row or next(iter(plan.rows)))
+    name = row or next(iter(plan.rows))
+    method, options = plan.row(name)
+    if not method:
+        raise ConfigError(
+            f"row '{name}' trains nothing: it is the order of stage '{plan.rows[name].candidates_from}'."
+        )
     options = merge(options, parse_overrides(set_ or []))
     build(plugin("methods", method).Config, options, where=f"method '{method}'")
     if threads:
@@ -42,7 +50,8 @@ def command(
     if plan.data.target:
         prepared = prepared.with_target(plan.data.target)
     run = open_run(out, seed=plan.seeds[0] if seed is None else seed, resume=resume, quiet=json)
-    ranker = train(method, options, prepared, run)
+    refresh = name in plan.rows and plan.rows[name].refresh
+    ranker = train(method, options, prepared, run, refresh=refresh)
     parameters = sum(p.numel() for p in ranker.policy.parameters())
     facts = {"method": method, "run": str(out), "seed": run.seed, "parameters": parameters}
     print(

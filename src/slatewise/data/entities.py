@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +15,13 @@ from slatewise.config import Frozen
 from slatewise.data.columns import Column, FeatureSet, moments, standardise
 from slatewise.data.ragged import numbers, ragged
 from slatewise.data.tables import Entities, read_table, write_table
-from slatewise.data.vocab import Vocab
+from slatewise.data.vocab import Vocab, as_ids
 from slatewise.errors import DataError
 
 T = TypeVar("T")
 POPULARITY = "log_popularity"
 ORGANIC = "organic"  # of items: content that is never recommended; no feature
+AVAILABLE = "available_from"  # of items: when each may first be recommended; no feature
 
 
 class _Saved(Frozen):
@@ -113,6 +114,28 @@ class EntityFeatures:
         numeric[np.ix_(rows, np.flatnonzero(number))] = self.features.numeric(frame)[:, number]
         categories[np.ix_(rows, np.flatnonzero(category))] = self.features.categories(frame)[:, category]
         return ids, Entities(numeric, categories, np.zeros((len(ids), 0), np.float32), is_organic)
+
+    def extended(self, frame: pl.DataFrame) -> EntityFeatures:
+        """These entities and, behind them, those of ``frame`` that are not among them.
+
+        An old one keeps its index and its features. A new one has features and, as nobody met it, no popularity.
+
+        Raises:
+            DataError: as :meth:`fit`.
+        """
+        frame = _checked(self.key, frame)
+        new = frame.filter(pl.Series(self.vocab.encode(frame[self.key]) == 0))
+        if POPULARITY in self.features.numeric_names and POPULARITY not in new.columns:
+            new = new.with_columns(
+                pl.lit(0.0).alias(POPULARITY)
+            )  # log(1 + 0); a missing one would be the mean
+        ids, rows = self.patch(new)
+        vocab = Vocab(pl.concat([self.vocab.ids, as_ids(ids.ids, self.vocab.ids.dtype)]))
+        both = [
+            np.concatenate([getattr(self.table, name), getattr(rows, name)[1:]])
+            for name in ("numeric", "categories", "vector", "organic")
+        ]
+        return replace(self, vocab=vocab, table=Entities(*both))
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.json``, ``<name>_ids.arrow`` and ``<name>.arrow``."""
@@ -232,8 +255,11 @@ def _table(
 
 
 def _without_organic(key: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_] | None]:
-    """The table of items without the column ``organic``, and that column; None where there is none (or users)."""
-    if key != "item_id" or ORGANIC not in frame.columns:
+    """The table of items without the columns that are no features, and ``organic``; None where there is none (or users)."""
+    if key != "item_id":
+        return frame, None
+    frame = frame.drop(AVAILABLE, strict=False)
+    if ORGANIC not in frame.columns:
         return frame, None
     values = frame[ORGANIC]
     numeric = values.dtype in (pl.Boolean, pl.Null) or values.dtype.is_numeric()

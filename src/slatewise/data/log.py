@@ -14,7 +14,8 @@ class Log:
     Attributes:
         requests: one row a request in the log schema, or None where the data has no lists (ratings).
         users, items: ``user_id`` / ``item_id`` and one column a feature (number, boolean or string). Items may have
-            the boolean ``organic``: content that is not to be recommended, met in histories only.
+            the boolean ``organic``: content that is not to be recommended, met in histories only; and the time
+            ``available_from``: before it an item is not to be recommended.
         interactions: ``user_id, item_id, timestamp`` and any of ``feedback`` (one number), ``feedback_<kind>`` and
             ``context_<name>``; one row an impression (no feedback at all: it was shown, nothing more).
         counts: what was read, what was left out, and why; printed by ``prepare``.

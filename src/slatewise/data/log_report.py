@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from slatewise.data.entities import AVAILABLE, ORGANIC
 from slatewise.data.log_columns import feature_columns, feedback_columns
 from slatewise.data.log_tables import Source
 
@@ -113,7 +114,9 @@ def _lengths(column: pl.Series) -> dict[str, int]:
 
 
 def _features(source: Source, table: str, key: str) -> list[str]:
-    return [name for name in source.others[table].columns if name != key] if table in source.others else []
+    no_features = (key, *((ORGANIC, AVAILABLE) if table == "items" else ()))
+    columns = source.others[table].columns if table in source.others else []
+    return [name for name in columns if name not in no_features]
 
 
 def _propensity(frame: pl.DataFrame) -> str | None:

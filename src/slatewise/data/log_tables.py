@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from slatewise.data.check import examine
+from slatewise.data.entities import AVAILABLE
 from slatewise.data.log_columns import ALLOWED, ID, SCALAR, TIME, WrongType, as_id, as_scalar, as_time
 from slatewise.data.log_faults import Fault
 from slatewise.data.log_files import find_table, read_frame
@@ -102,7 +103,7 @@ def check_table(
         try:
             columns[name] = _cast(frame[name], keys, ids or {})
         except WrongType as wrong:
-            allowed = ALLOWED[TIME if name == "timestamp" else ID if name in keys else SCALAR]
+            allowed = ALLOWED[TIME if _is_time(name, keys) else ID if name in keys else SCALAR]
             message = f"{name} came as {wrong.came}; allowed is {allowed}."
             faults.append(
                 Fault(
@@ -123,10 +124,10 @@ def check_table(
 
 
 def _cast(column: pl.Series, keys: tuple[str, ...], ids: dict[str, pl.DataType]) -> pl.Series:
+    if _is_time(column.name, keys):
+        return as_time(column)
     if column.name not in keys:
         return as_scalar(column)
-    if column.name == "timestamp":
-        return as_time(column)
     column = as_id(column)
     wanted = ids.get(column.name, column.dtype)
     if column.dtype == wanted:
@@ -139,6 +140,10 @@ def _cast(column: pl.Series, keys: tuple[str, ...], ids: dict[str, pl.DataType])
         came = f"the string {column[int(lost[0])]!r} where requests has integers"
         raise WrongType(came, int(lost[0]), len(lost))
     return same
+
+
+def _is_time(name: str, keys: tuple[str, ...]) -> bool:
+    return (name == "timestamp" and name in keys) or (name == AVAILABLE and keys == KEYS["items"])
 
 
 def _feedback(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Fault]]:

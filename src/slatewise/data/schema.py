@@ -43,6 +43,9 @@ class Schema(Frozen):
     trained_items: int = 0
 
 
+CANDIDATES_FROM = "candidates_from"  # of a manifest's source: what retrieved the candidates of a second stage
+
+
 class Manifest(Frozen):
     """``manifest.json`` of a prepared data set.
 
@@ -50,7 +53,8 @@ class Manifest(Frozen):
     weighted feedback. ``unexposed_is_negative`` says that the protocol labels candidates without feedback 0.
     ``counts`` says what was kept and what was left out, and why. ``source`` is the data set's and the
     protocol's name and options, enough to prepare it again. ``truth`` is the name and options of the
-    simulator that knows the true value of a list, where there is one.
+    simulator that knows the true value of a list, where there is one. ``trained_until`` is the last moment (seconds
+    since 1970) of what may be trained on, requests and interactions; 0 = not known.
     """
 
     name: str
@@ -62,7 +66,13 @@ class Manifest(Frozen):
     source: dict[str, Any]
     fingerprint: str
     truth: dict[str, Any] | None = None
+    trained_until: int = 0
     format: int = 1
+
+    @property
+    def second_stage(self) -> bool:
+        """True where a trained model retrieved the candidates: what was shown is then not all among them."""
+        return CANDIDATES_FROM in self.source
 
     def target_weights(self) -> list[float]:
         """Weight of each feedback kind, in the schema's order."""

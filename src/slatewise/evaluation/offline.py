@@ -15,7 +15,8 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData, Split
 from slatewise.errors import ConfigError
-from slatewise.evaluation import true_values
+from slatewise.evaluation import catalogue_share, true_values
+from slatewise.evaluation.catalogue_share import CatalogueShare
 from slatewise.evaluation.entrants import Entrant, entrants
 from slatewise.evaluation.judging import Bench
 from slatewise.evaluation.latency import single_latency, timed_rank
@@ -121,11 +122,13 @@ def evaluate(
     plan = _plan(default_metrics(data, judges) if metrics is None else metrics, data, judges)
     field_of, opened = entrants(policies), data.split(split)
     rows = _spread(len(opened), config.limit)
-    if truth is None and data.manifest.truth is not None and (plan.true or plan.retrieval):
+    if truth is None and data.manifest.truth is not None and (plan.true or plan.share or plan.retrieval):
         truth = Truth(data)
     graders: list[Grader] = []
     if plan.true and truth is not None:
         graders.append(TrueValues(truth, split, config.ranked))
+    if plan.share and truth is not None:
+        graders.append(CatalogueShare(truth))
     if plan.retrieval:
         graders.append(CatalogueMetrics(plan.retrieval, field_of, data, truth))
     run = _Run(plan, data.manifest.target_weights(), data.schema.length, [*graders, *plan.judges])
@@ -145,6 +148,7 @@ class _Plan:
     listed: tuple[Metric, ...]  # computed request by request
     pooled: tuple[Metric, ...]  # made of the former's means at the end
     true: bool
+    share: bool  # of the whole catalogue's best list
     retrieval: tuple[str, ...]
     judges: tuple[Bench, ...]
 
@@ -154,9 +158,11 @@ def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -
         raise ConfigError("name at least one metric, e.g. ndcg@6.")
     names = tuple(dict.fromkeys(_canonical(name) for name in metrics))
     true = [name for name in names if name in true_values.NAMES]
-    if true and data.manifest.truth is None:
+    share = catalogue_share.NAME in names
+    known_truth = [*true, *([catalogue_share.NAME] if share else [])]
+    if known_truth and data.manifest.truth is None:
         raise ConfigError(
-            f"metric '{true[0]}' needs data from a simulator; this data's true values are not known."
+            f"metric '{known_truth[0]}' needs data from a simulator; this data's true values are not known."
         )
     judged = [name for name in names if name.endswith("]")]
     known = [name for judge in judges for name in judge.names]
@@ -166,13 +172,12 @@ def _plan(metrics: Sequence[str], data: PreparedData, judges: Sequence[Bench]) -
             f"unknown metric '{strange}'.{nearest(strange, known)} Judges' metrics here: {allowed}."
         )
     retrieval = tuple(name for name in names if is_retrieval(name))
-    chosen = [parse(name) for name in names if name not in (*true, *judged, *retrieval)]
+    chosen = [parse(name) for name in names if name not in (*known_truth, *judged, *retrieval)]
     pooled = [metric for metric in chosen if metric.parts]
     plain = [metric for metric in chosen if not metric.parts] + [part for m in pooled for part in m.parts]
     asked = tuple(judge.asked(judged) for judge in judges if set(judge.names) & set(judged))
-    return _Plan(
-        names, tuple({m.name: m for m in plain}.values()), tuple(pooled), bool(true), retrieval, asked
-    )
+    listed = tuple({m.name: m for m in plain}.values())
+    return _Plan(names, listed, tuple(pooled), bool(true), share, retrieval, asked)
 
 
 def _canonical(name: str) -> str:
@@ -181,9 +186,10 @@ def _canonical(name: str) -> str:
         return name.strip()
     head, colon, options = name.strip().partition(":")
     name = public_name(head) + colon + options
-    near = nearest(name, list(true_values.NAMES))
-    if near and name.startswith(("true-", "oracle-", "regret")) and name not in true_values.NAMES:
-        raise ConfigError(f"unknown metric '{name}'.{near} Allowed: {', '.join(true_values.NAMES)}.")
+    names = [*true_values.NAMES, catalogue_share.NAME]
+    near = nearest(name, names)
+    if near and name.startswith(("true-", "oracle-", "regret", "catalogue-s")) and name not in names:
+        raise ConfigError(f"unknown metric '{name}'.{near} Allowed: {', '.join(names)}.")
     return name
 
 

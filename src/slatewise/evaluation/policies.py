@@ -57,13 +57,20 @@ class Optimum:
 
     def rank(self, batch: ListBatch) -> Ranking:
         """The best list; the candidates behind it in their own order."""
-        order_BL = self.truth.optimum(batch, self.split).order_BL
-        mask_BL = batch.mask_BN.gather(1, order_BL) & (
-            torch.arange(order_BL.shape[1], device=order_BL.device) < batch.mask_BN.sum(1, keepdim=True)
-        )
-        rest_BN = torch.zeros(batch.mask_BN.shape, device=order_BL.device)
-        score_BN = full_order_scores(order_BL, mask_BL, rest_BN, batch.mask_BN)
-        return Ranking(order_BL * mask_BL, mask_BL, score_BN)
+        return _first(self.truth.optimum(batch, self.split).order_BL, batch)
+
+
+@dataclass(frozen=True)
+class BestFound:
+    """The best list that a search under the true value finds: near the optimum where that takes too long."""
+
+    truth: Truth
+    name: str = "best-found"
+    kind: Kind = "ceiling"
+
+    def rank(self, batch: ListBatch) -> Ranking:
+        """The best list found; the candidates behind it in their own order."""
+        return _first(self.truth.found(batch).order_BL, batch)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,16 @@ class TrueItemSort:
         return self.truth.item_sort(batch)
 
 
+def _first(order_BL: Tensor, batch: ListBatch) -> Ranking:
+    """The ranking that begins with given lists."""
+    mask_BL = batch.mask_BN.gather(1, order_BL) & (
+        torch.arange(order_BL.shape[1], device=order_BL.device) < batch.mask_BN.sum(1, keepdim=True)
+    )
+    rest_BN = torch.zeros(batch.mask_BN.shape, device=order_BL.device)
+    score_BN = full_order_scores(order_BL, mask_BL, rest_BN, batch.mask_BN)
+    return Ranking(order_BL * mask_BL, mask_BL, score_BN)
+
+
 # every name that a floor or ceiling can have, so that a recipe can be checked before anything is trained
 NAMES = (
     "random",
@@ -91,12 +108,19 @@ NAMES = (
     "exposed-random",
     "oracle",
     "true-item-sort",
+    "best-found",
     "optimum",
 )
 
 
 def floors_and_ceilings(
-    data: PreparedData, split: str = "test", *, seed: int = 0, fitted: bool = True, truth: Truth | None = None
+    data: PreparedData,
+    split: str = "test",
+    *,
+    seed: int = 0,
+    fitted: bool = True,
+    truth: Truth | None = None,
+    exact: bool = True,
 ) -> list[Policy]:
     """Every floor and ceiling that the data set allows, floors first.
 
@@ -106,13 +130,16 @@ def floors_and_ceilings(
         fitted: also the rows that first fit something to the training split (score geometry, co-occurrence);
             they exist where unexposed candidates count as negatives, because that is what they expose.
         truth: the data's simulator, if it was built already.
+        exact: False gives the best list that a search finds instead of the optimum, which a first stage's candidates, all
+            of them good, make slow.
     """
     length, negatives = data.schema.length, data.manifest.unexposed_is_negative
     rows: list[Policy] = [ScorePolicy("random", _random(seed), length), *_by_features(data, length)]
     if negatives and fitted:
         rows += _fitted(data, length, seed)
     # Where only exposed candidates can be positive, knowing what was exposed is knowing most of the answer.
-    rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
+    if not data.manifest.second_stage:
+        rows.append(ScorePolicy("logged", _logged(seed), length, "ceiling" if negatives else "floor"))
     if negatives:
         rows.append(ScorePolicy("exposed-random", _exposed_first(seed), length, "ceiling"))
     if negatives or data.schema.exposed == data.schema.candidates:
@@ -122,6 +149,8 @@ def floors_and_ceilings(
         truth = Truth(data)
     if truth is None:
         return rows
+    if not exact:
+        return [*rows, TrueItemSort(truth), BestFound(truth)]
     best = [Optimum(truth, split)] if searchable(data.schema.candidates, length) else []
     return [*rows, TrueItemSort(truth), *best]
 

@@ -45,13 +45,13 @@ def _ascents(rank: NDArray[np.int64]) -> int:
 
 
 def rmse(predicted: Floats, observed: Floats) -> float:
-    """Root mean squared error, in units of the value."""
-    return float(np.sqrt(np.mean((predicted - observed) ** 2)))
+    """Root mean squared error, in units of the value; NaN of nothing."""
+    return float(np.sqrt(np.mean((predicted - observed) ** 2))) if len(observed) else float("nan")
 
 
 def pcoc(predicted: Floats, observed: Floats) -> float:
-    """Predicted mean over observed mean; 1 is calibrated."""
-    mean = float(np.mean(observed))
+    """Predicted mean over observed mean; 1 is calibrated. NaN where nothing was observed."""
+    mean = float(np.mean(observed)) if len(observed) else 0.0
     return float(np.mean(predicted)) / mean if mean else float("nan")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, replace
 from slatewise.errors import ConfigError, DataError
 from slatewise.files import new_file
 from slatewise.names import nearest, public_name
@@ -153,6 +154,15 @@ class Evaluation:
             return cls(about, column["request"], column["user"], values)
         except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError) as error:
             raise DataError(f"{path} cannot be read as the values of an evaluation: {error}.") from None
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """Several evaluations of the same requests by the same metrics as one; the first says what the data is."""
+    first = parts[0]
+    policies = tuple(policy for part in parts for policy in part.about.policies)
+    values = {name: metrics for part in parts for name, metrics in part.values.items()}
+    about = replace(first.about, policies=policies)
+    return Evaluation(about, first.request, first.user, values)
 
 
 @dataclass(frozen=True)

@@ -80,12 +80,12 @@ def reward_quality(
 def _logged(
     value: Value, data: PreparedData, split: str, requests: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predicted and observed value of logged lists, each as long as it was."""
+    """Predicted and observed value of logged lists, each as long as it was; of none where nothing was shown."""
     opened, weights = data.split(split).head(requests), data.manifest.target_weights()
-    predicted, observed = [], []
+    predicted, observed = [np.zeros(0)], [np.zeros(0)]
     for batch in opened.batches(256):
         size_B = batch.exposed_mask_BE[:, : data.schema.length].sum(1)
-        for size in size_B.unique().tolist():
+        for size in filter(None, size_B.unique().tolist()):
             part = batch.take(size_B == size)
             predicted.append(value(part, part.exposed_BE[:, None, :size])[:, 0].double().cpu().numpy())
             observed.append(part.gain_BE(weights)[:, :size].sum(1).double().numpy())

@@ -7,7 +7,7 @@ rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,11 @@ from slatewise.simulators import build_truth
 from slatewise.types import Ranking
 
 SHORT, FEW = 8, 10**13  # lists longer than this, and more of them, take branch and bound minutes a request
+WIDTH = 64  # of the beam where the optimum is not asked for
+
+Search = Callable[
+    [Tensor, Tensor, int], tuple[Tensor, Tensor]
+]  # users, candidates, length to lists and values
 
 
 def searchable(candidates: int, length: int) -> bool:
@@ -56,25 +61,29 @@ class Truth:
     Optima are searched once: they are kept in ``optimum-<split>-<fingerprint>.npy`` beside the data.
     """
 
-    def __init__(self, data: PreparedData) -> None:
+    def __init__(self, data: PreparedData, *, shared: Path | None = None) -> None:
         """Build the simulator that the manifest names.
+
+        Args:
+            shared: folder for what depends on the simulator alone; default: the data's own.
 
         Raises:
             DataError: the data has no known truth.
         """
         if data.manifest.truth is None:
             raise DataError(f"{data.path} has no known true values: it does not come from a simulator.")
-        self._store = build_truth(data.manifest.truth)
-        self._length = data.schema.length
-        self._kind = {name: weight for name, weight in data.manifest.target.items() if weight}
+        self.store = build_truth(data.manifest.truth)
+        self.length = data.schema.length
+        self.kind = {name: weight for name, weight in data.manifest.target.items() if weight}
         transform = FeatureTransform.load(data.path / "transform")
-        self._user_row = _rows(transform.users.vocab.ids, self._store.user_index)
-        self._item_row = _rows(transform.items.vocab.ids, self._store.item_index)
+        self._user_row = _rows(transform.users.vocab.ids, self.store.user_index)
+        self._item_row = _rows(transform.items.vocab.ids, self.store.item_index)
         manifest = data.manifest
+        self.cache = shared or data.path, fingerprint(manifest.truth, self.kind, self.length)
         self._cache = _Cache(
             data.path,
-            fingerprint(manifest.fingerprint, manifest.truth, self._kind, self._length),
-            self._length,
+            fingerprint(manifest.fingerprint, manifest.truth, self.kind, self.length),
+            self.length,
         )
 
     def value(self, batch: ListBatch, lists_BGL: Tensor, mask_BGL: Tensor | None = None) -> Tensor:
@@ -87,7 +96,7 @@ class Truth:
         """
         user_B, item_BN = self._world_rows(batch)
         mask_BGL = None if mask_BGL is None else mask_BGL.cpu()
-        value_BG: Tensor = self._store.value(user_B, item_BN, lists_BGL.cpu(), self._kind, mask_BGL)
+        value_BG: Tensor = self.store.value(user_B, item_BN, lists_BGL.cpu(), self.kind, mask_BGL)
         return value_BG.double().cpu()
 
     def alone(
@@ -105,10 +114,10 @@ class Truth:
         whole = item_BN is None
         if item_BN is None:
             item_BN = torch.arange(len(self._item_row)).expand(batch.size, -1)
-        row_BN, user_B = self._item_row[item_BN.cpu()], self._user_rows(batch)
+        row_BN, user_B = self._item_row[item_BN.cpu()], self.user_rows(batch)
         if not whole:
             _known(row_BN)
-        value_BN = self._store.alone(user_B, row_BN.clamp(min=0), self._kind if kind is None else kind)
+        value_BN = self.store.alone(user_B, row_BN.clamp(min=0), self.kind if kind is None else kind)
         return value_BN.double().cpu() * (row_BN >= 0)
 
     def of_ranking(self, batch: ListBatch, ranking: Ranking) -> Tensor:
@@ -121,24 +130,35 @@ class Truth:
         Raises:
             ConfigError: there are too many lists to search (see :func:`searchable`).
         """
-        if not searchable(batch.num_candidates, self._length):
+        if not searchable(batch.num_candidates, self.length):
             raise ConfigError(
-                f"the best list of {self._length} out of {batch.num_candidates} candidates cannot be searched; "
+                f"the best list of {self.length} out of {batch.num_candidates} candidates cannot be searched; "
                 "leave out the metrics and rows that need it (oracle-share, regret, optimum)."
             )
         row_B = batch.request_B.cpu().numpy()
         known_B = self._cache.known(split, row_B)
         if not known_B.all():
             missing = batch.take(torch.from_numpy(~known_B).to(batch.request_B.device))
-            self._cache.put(split, row_B[~known_B], *self._search(missing))
+            self._cache.put(split, row_B[~known_B], *self._search(missing, self._optimum))
         order, value = self._cache.get(split, row_B)
+        device = batch.mask_BN.device
+        return Best(torch.from_numpy(order).to(device), torch.from_numpy(value).to(device))
+
+    def found(self, batch: ListBatch) -> Best:
+        """The list that a beam and local search find for each request; searched anew each time."""
+
+        def search(user_B: Tensor, item_BN: Tensor, length: int) -> tuple[Tensor, Tensor]:
+            start_BL, _ = self.store.beam(user_B, item_BN, WIDTH, length, self.kind)
+            return self.store.local_search(user_B, item_BN, start_BL, None, self.kind)
+
+        order, value = self._search(batch, search)
         device = batch.mask_BN.device
         return Best(torch.from_numpy(order).to(device), torch.from_numpy(value).to(device))
 
     def standing(self, batch: ListBatch, value_BM: Tensor) -> Any:
         """Where M values stand among all lists of their request (see the simulator's ``standing``)."""
         user_B, item_BN = self._world_rows(batch)
-        return self._store.standing(user_B, item_BN, value_BM, self._length, self._kind)
+        return self.store.standing(user_B, item_BN, value_BM, self.length, self.kind)
 
     def item_sort(self, batch: ListBatch) -> Ranking:
         """The best that a perfect model of single items can do: sort by an item's value, alone and first.
@@ -146,16 +166,19 @@ class Truth:
         What lies between this row and the optimum is what items do to one another in a list.
         """
         one_BN1 = torch.arange(batch.num_candidates).expand(batch.size, -1)[:, :, None]
-        return rank_by_score(self.value(batch, one_BN1), batch.mask_BN.cpu(), self._length)
+        return rank_by_score(self.value(batch, one_BN1), batch.mask_BN.cpu(), self.length)
 
-    def _search(self, batch: ListBatch) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _optimum(self, user_B: Tensor, item_BN: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        return self.store.optimum(user_B, item_BN, length, self.kind)
+
+    def _search(self, batch: ListBatch, search: Search) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         user_B, item_BN = self._world_rows(batch)
         count_B, size = batch.mask_BN.sum(1).cpu(), batch.size
-        order, value = np.zeros((size, self._length), np.int64), np.zeros(size)
+        order, value = np.zeros((size, self.length), np.int64), np.zeros(size)
         for count in sorted(set(count_B.tolist())):
             # Real candidates come first, so a narrower request is a slice.
-            rows_M, length = (count_B == count).nonzero().flatten(), min(count, self._length)
-            best, worth = self._store.optimum(user_B[rows_M], item_BN[rows_M, :count], length, self._kind)
+            rows_M, length = (count_B == count).nonzero().flatten(), min(count, self.length)
+            best, worth = search(user_B[rows_M], item_BN[rows_M, :count], length)
             order[rows_M.numpy(), :length] = best.cpu().numpy()
             value[rows_M.numpy()] = worth.double().cpu().numpy()
         return order, value
@@ -163,13 +186,13 @@ class Truth:
     def _world_rows(self, batch: ListBatch) -> tuple[Tensor, Tensor]:
         item_BN = self._item_row[batch.candidates_BN.cpu()]
         _known(item_BN[batch.mask_BN.cpu()])
-        return self._user_rows(batch), item_BN.clamp(min=0)
+        return self.user_rows(batch), item_BN.clamp(min=0)
 
-    def _user_rows(self, batch: ListBatch) -> Tensor:
+    def user_rows(self, batch: ListBatch) -> Tensor:
         """The simulator's row of each request's user, as he is at the request's time."""
         user_B = self._user_row[batch.user_B.cpu()]
         _known(user_B)
-        return self._store.rows_at(user_B, batch.time_B.cpu())
+        return self.store.rows_at(user_B, batch.time_B.cpu())
 
 
 def _known(rows: Tensor) -> None:

@@ -7,7 +7,7 @@ thinking and diffusion steps of the decoder, the value head's reinforcement lear
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,10 +35,25 @@ from slatewise.training.sequences import (
 
 
 class Config(Frozen):
-    """The backbone and its training; ``sequence.value`` is how much a target's value weighs."""
+    """The backbone and its training; ``sequence.value`` is how much a target's value weighs.
+
+    ``repeats``: items of the request's history may be recommended again.
+    """
 
     model: oneranker.Config = oneranker.Config(paths=4, target_aware=False, ranker=False)
     sequence: SequenceConfig = SequenceConfig(value=0.5)
+    repeats: bool = False
+
+
+class Paths(Protocol):
+    """What a config of a model of paths has."""
+
+    @property
+    def model(self) -> oneranker.Config: ...
+    @property
+    def sequence(self) -> SequenceConfig: ...
+    @property
+    def repeats(self) -> bool: ...
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -47,18 +62,12 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     Raises:
         ConfigError: a step of OneRanker is switched on.   DataError: the data has no interactions to learn from.
     """
-    return fit_paths("gpr", config, config.model, config.sequence, data, run)
+    return fit_paths("gpr", config, data, run)
 
 
-def fit_paths(
-    method: str,
-    config: object,
-    model_config: oneranker.Config,
-    sequence: SequenceConfig,
-    data: PreparedData,
-    run: Run,
-) -> Ranker:
+def fit_paths(method: str, config: Paths, data: PreparedData, run: Run) -> Ranker:
     """Train a model of paths alone."""
+    model_config, sequence = config.model, config.sequence
     if model_config.target_aware or model_config.ranker:
         raise ConfigError(
             f"{method} is OneRanker's first step alone: target_aware and ranker must be false; for more, train oneranker."
@@ -78,5 +87,5 @@ def fit_paths(
 
     key = (full, sequence, data.manifest.fingerprint, data.manifest.target)
     run.trained(method, key, model, lambda stage: fit_sequences(model, sequence, step_loss, data, stage))
-    policy = catalogue.Config(model=full)
+    policy = catalogue.Config(model=full, repeats=config.repeats)
     return make_ranker(method, config, "catalogue", policy, {"model": model}, data, run.seed)

@@ -17,10 +17,11 @@ from slatewise.training.sequences import SequenceConfig
 
 
 class Config(Frozen):
-    """The backbone and its training."""
+    """The backbone and its training; ``repeats``: items of the request's history may be recommended again."""
 
     model: oneranker.Config = oneranker.Config(paths=1, target_aware=False, ranker=False)
     sequence: SequenceConfig = SequenceConfig()
+    repeats: bool = False
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -29,4 +30,4 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     Raises:
         ConfigError: a step of OneRanker is switched on.   DataError: the data has no interactions to learn from.
     """
-    return fit_paths("hstu", config, config.model, config.sequence, data, run)
+    return fit_paths("hstu", config, data, run)

@@ -16,9 +16,13 @@ from slatewise.training.sequences import catalogue_mask, wanted_pairs
 
 
 class Config(Frozen):
-    """The factorisation (``fit`` and ``folds`` are for candidates of training lists, and play no part here)."""
+    """The factorisation (``fit`` and ``folds`` are for candidates of training lists, and play no part here).
+
+    ``repeats``: items of the request's history may be recommended again.
+    """
 
     factorization: matrix_factorization.Config = matrix_factorization.Config()
+    repeats: bool = False
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -31,7 +35,7 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     pairs = Interactions(user_n, item_n, np.full(len(user_n), -1), data.schema.users, data.schema.items)
     user_UV, item_IV = matrix_factorization.factorise(config.factorization, pairs, run.seed)
     user_UV[0] = user_UV[np.unique(user_n)].mean(axis=0)
-    spec = factors.Config(width=user_UV.shape[1])
+    spec = factors.Config(width=user_UV.shape[1], repeats=config.repeats)
     policy = factors.build(spec, data.manifest)
     policy.user_UV.copy_(torch.from_numpy(user_UV))
     policy.item_IV.copy_(torch.from_numpy(item_IV))

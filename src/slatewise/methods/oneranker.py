@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Above0, Count, Frozen, Positive, Share, Weight
+from slatewise.config import Above0, Count, Frozen, Positive, Share, Weight, replace
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -59,6 +59,7 @@ class Config(Frozen):
         found: the generator's best of the catalogue; few, as what was never shown is no proof of dislike (with 12 of them
             beside 12 others the ranker learnt little).
         refresh: the fake items' centres are found anew so many times in training, besides its start.
+        repeats: items of the request's history may be recommended again.
     """
 
     model: oneranker.Config = oneranker.Config()
@@ -75,6 +76,7 @@ class Config(Frozen):
     found: Count = 2
     others: Count = 24
     refresh: Count = 4
+    repeats: bool = False
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -84,11 +86,10 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
         ConfigError: a task that is no kind of feedback.   DataError: the data has no interactions to learn from.
     """
     model, full = start_model("oneranker", config.model, config.sequence, data, run)
-    key = (config, full, data.manifest.fingerprint, data.manifest.target)
+    key = (replace(config, repeats=False), full, data.manifest.fingerprint, data.manifest.target)
     run.trained("oneranker", key, model, lambda stage: _fit(model, config, data, stage))
-    return make_ranker(
-        "oneranker", config, "catalogue", catalogue.Config(model=full), {"model": model}, data, run.seed
-    )
+    policy = catalogue.Config(model=full, repeats=config.repeats)
+    return make_ranker("oneranker", config, "catalogue", policy, {"model": model}, data, run.seed)
 
 
 def _fit(model: OneRanker, config: Config, data: PreparedData, stage: Run) -> None:

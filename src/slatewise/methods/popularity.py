@@ -14,7 +14,9 @@ from slatewise.training.sequences import catalogue_mask, wanted_pairs
 
 
 class Config(Frozen):
-    """Nothing to set."""
+    """``repeats``: items of the request's history may be recommended again."""
+
+    repeats: bool = False
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -24,11 +26,12 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
         DataError: the data has no interactions to count.
     """
     _, item_n = wanted_pairs(data)
-    policy = factors.build(factors.Config(width=1), data.manifest)
+    spec = factors.Config(width=1, repeats=config.repeats)
+    policy = factors.build(spec, data.manifest)
     policy.user_UV.fill_(1.0)
     count_I = np.bincount(item_n, minlength=data.schema.items)
     # of equally popular items the one that comes first in the vocabulary: a tie would leave the order to the request
     score_I = count_I - np.arange(len(count_I)) / len(count_I)
     policy.item_IV.copy_(torch.from_numpy(score_I.astype(np.float32))[:, None])
     policy.catalogue_I.copy_(catalogue_mask(data))
-    return make_ranker("popularity", config, "factors", factors.Config(width=1), {"": policy}, data, run.seed)
+    return make_ranker("popularity", config, "factors", spec, {"": policy}, data, run.seed)

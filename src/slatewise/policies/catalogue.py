@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Frozen, Positive
+from slatewise.config import Frozen, Positive, replace
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -33,6 +33,7 @@ class Config(Frozen):
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
         rerank: the ranking decoder, where there is one, orders the best so many that were found.
         repeats: items of the request's history may be recommended again.
+        clustered: the fake items stand for the items below this index; 0: for those that training saw.
     """
 
     model: oneranker.Config
@@ -40,6 +41,7 @@ class Config(Frozen):
     width: Positive = 100
     rerank: Positive = 200
     repeats: bool = False
+    clustered: int = 0
 
 
 class Catalogue(Policy):
@@ -108,23 +110,30 @@ class Catalogue(Policy):
         best_BK, place_BK = score_BK.topk(min(count, score_BK.shape[1]))
         return Retrieved(found.items_BK.gather(1, place_BK), found.mask_BK.gather(1, place_BK), best_BK)
 
+    @property
+    def has_clusters(self) -> bool:
+        """True for a model with fake items."""
+        return self.model.target is not None and self.model.target.preference is not None
+
     def refresh_clusters(self) -> None:
-        """Let the fake items know of the items that came after training; to be called once for the same new items.
+        """Let the fake items know of all items that they do not stand for yet: those that training never saw.
 
         Raises:
             ConfigError: the model has no fake items.
         """
-        if self.model.target is None or self.model.target.preference is None:
+        target = self.model.target
+        if target is None or not self.has_clusters:
             raise ConfigError(
                 "this model has no fake items to refresh; train oneranker with target.fake_items above 0."
             )
-        index_M, target = self.model.items.catalogue(), self.model.target
-        index_M = index_M[index_M >= self.model.items.trained]
+        index_M = self.model.items.catalogue()
+        index_M = index_M[index_M >= (self.config.clustered or self.model.items.trained)]
         with torch.no_grad():
             new_MD = self.model.items.of(index_M).cpu().numpy()
         old = clusters.Clusters(target.centre_JD.cpu().numpy(), target.weight_J.cpu().numpy())
         now = clusters.refresh(old, new_MD)
         target.use_centres(torch.from_numpy(now.centres_KD), torch.from_numpy(now.weight_K))
+        self.config = replace(self.config, clustered=len(self.model.items.space_IV))
 
 
 def build(config: Config, manifest: Manifest) -> Catalogue:

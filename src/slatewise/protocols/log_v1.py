@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slatewise.config import Frozen
+from slatewise.data.clock import seconds
 from slatewise.data.history import exposure_interactions
 from slatewise.data.log import Lists, Log
 from slatewise.data.ragged import Ragged, aligned, keep, numbers, ragged
@@ -67,8 +68,9 @@ def build(config: Config, log: Log, seed: int) -> Lists:
     requests = distinct_entries(requests, counts)
     requests = narrow(requests, config.max_candidates, config.max_exposed, counts)
     split = split_requests(requests, config.split, config.validation_share, config.test_share)
+    requests = requests.with_columns(split)
     return Lists(
-        requests=requests.with_columns(split),
+        requests=requests,
         users=log.users,
         items=log.items,
         interactions=interactions,
@@ -79,6 +81,7 @@ def build(config: Config, log: Log, seed: int) -> Lists:
         unexposed_is_negative=config.unexposed_is_negative,
         counts=counts,
         truth=log.truth,
+        training_interactions=_before_held_out(log.interactions, requests, config.split),
     )
 
 
@@ -214,6 +217,27 @@ def _interactions(
     if log.interactions is not None or not {"user_id", "timestamp"} <= set(requests.columns):
         return log.interactions
     return exposure_interactions(requests, target, positive=config.history_from == "positive")
+
+
+def _before_held_out(
+    interactions: pl.DataFrame | None, requests: pl.DataFrame, by: Literal["time", "user"]
+) -> pl.DataFrame | None:
+    """Of the log's own interactions those that may be trained on; None where it has none, or no users and times.
+
+    They lie before the user's first request to validate or test on or, split by ``time``, before anybody's.
+    """
+    placed = {"user_id", "timestamp"}
+    if interactions is None or not placed <= set(interactions.columns) or not placed <= set(requests.columns):
+        return None
+    held = requests.filter(pl.col("split") != "train")
+    users = Vocab.of(interactions["user_id"], held["user_id"])
+    until_U = np.full(len(users), np.iinfo(np.int64).max)
+    np.minimum.at(until_U, users.encode(held["user_id"]), seconds(held["timestamp"]))
+    if by == "time":
+        until_U[:] = until_U.min()
+    return interactions.filter(
+        pl.Series(seconds(interactions["timestamp"]) < until_U[users.encode(interactions["user_id"])])
+    )
 
 
 def _leave_out(

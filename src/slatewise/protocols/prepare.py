@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from slatewise import config as configs
-from slatewise.data.clock import known
+from slatewise.data.clock import known, seconds
 from slatewise.data.entities import entity_vectors
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import (
@@ -25,14 +25,16 @@ from slatewise.data.history import (
 from slatewise.data.log import Lists
 from slatewise.data.prepared import JUDGES, SPLITS
 from slatewise.data.requests import width_of
-from slatewise.data.schema import Manifest
+from slatewise.data.schema import CANDIDATES_FROM, Manifest
 from slatewise.data.sequences import sequence_columns
 from slatewise.data.tables import Array, write_table
 from slatewise.errors import ConfigError, DataError
 from slatewise.files import new_folder
 from slatewise.names import available, plugin, public_name
+from slatewise.protocols.first_stage import FirstStage, Progress, described, retrieve_candidates
 
 EXAMPLES = 8
+CANDIDATES = 50  # of a request, from a first stage
 
 
 def prepare(
@@ -44,6 +46,9 @@ def prepare(
     dataset_options: dict[str, Any],
     protocol_options: dict[str, Any],
     seed: int = 0,
+    first_stage: FirstStage | None = None,
+    candidates: int = CANDIDATES,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Prepare a data set under ``out``, which appears only when all went well.
 
@@ -53,6 +58,8 @@ def prepare(
         out: folder to make.
         dataset_options, protocol_options: values for their configs.
         seed: for whatever the protocol draws.
+        first_stage: a trained model that finds ``candidates`` for each request in the whole catalogue, instead of those
+            that the protocol has; ``progress`` is told how far it is.
 
     Returns:
         The manifest that was written.
@@ -62,7 +69,7 @@ def prepare(
             in use.
     """
     reader = plugin("data.datasets", dataset)
-    protocol = protocol or default_protocol(dataset)
+    protocol = public_name(protocol or default_protocol(dataset))
     cutter = plugin("protocols", protocol)
     reading = configs.build(reader.Config, dataset_options, where=dataset)
     cutting = configs.build(cutter.Config, protocol_options, where=protocol)
@@ -72,11 +79,15 @@ def prepare(
         "protocol_options": configs.to_plain(cutting),
         "seed": seed,
     }
+    if first_stage is not None:
+        first_stage.check(public_name(dataset), protocol)
     with new_folder(out) as folder:
         lists = cutter.build(cutting, reader.load(reading, source), seed)
-        return write_lists(
-            lists, folder, name=public_name(dataset), protocol=public_name(protocol), source=origin
-        )
+        if first_stage is not None:
+            lists = retrieve_candidates(lists, first_stage, candidates, seed, progress)
+            origin[CANDIDATES_FROM] = {**first_stage.facts, "candidates": candidates}
+            protocol = described(protocol, first_stage)
+        return write_lists(lists, folder, name=public_name(dataset), protocol=protocol, source=origin)
 
 
 def default_protocol(dataset: str) -> str:
@@ -112,6 +123,7 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
     schema = transform.schema(vectors.shape[1])
     digest = hashlib.blake2b(digest_size=6)
     digest.update(configs.fingerprint(schema, lists.target, lists.unexposed_is_negative).encode())
+    digest.update(configs.fingerprint(source[CANDIDATES_FROM]).encode() if CANDIDATES_FROM in source else b"")
     transform.save(folder / "transform")
     users, items = transform.users.table, transform.items.table
     _write(folder / "users.arrow", {"numeric": users.numeric, "categories": users.categories}, digest)
@@ -141,6 +153,7 @@ def write_lists(lists: Lists, folder: Path, *, name: str, protocol: str, source:
         source=source,
         fingerprint=digest.hexdigest(),
         truth=lists.truth,
+        trained_until=_trained_until(lists, done),
     ).with_target(lists.target)
     (folder / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
@@ -174,6 +187,13 @@ def training_interactions(lists: Lists, counts: dict[str, int]) -> pl.DataFrame 
         return None
     counts["training interactions"] = placed.height
     return with_feedback(placed, lists.target)
+
+
+def _trained_until(lists: Lists, done: pl.DataFrame | None) -> int:
+    """The last moment of the training requests and interactions, in seconds; 0 where no time is known."""
+    frames = [lists.requests.filter(split="train"), *([] if done is None else [done])]
+    moments = [seconds(frame["timestamp"]) for frame in frames if "timestamp" in frame.columns]
+    return max((int(time_n.max(initial=0)) for time_n in moments), default=0)
 
 
 def fit_transform(

@@ -6,7 +6,7 @@ each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,10 +52,16 @@ class Response:
         """N."""
         return self.base_BN.shape[1]
 
-    def rows(self, rows: slice) -> Response:
-        """The requests of a slice."""
+    def rows(self, rows: slice | Tensor) -> Response:
+        """The chosen requests."""
         cut = {name: table[rows] for name, table in vars(self).items() if isinstance(table, Tensor)}
         return Response(**cut, position=self.position, decay=self.decay, complement=self.complement)
+
+    def keep(self, kept: Tensor) -> Response:
+        """The same requests with the chosen candidates alone (indices into the candidate axis)."""
+        names = ("base_BN", "weight_BN", "category_BN", "log_price_BN")
+        tables = {name: getattr(self, name)[:, kept] for name in names}
+        return replace(self, **tables, lift_BNN=self.lift_BNN[:, kept[:, None], kept])
 
     def click_probs(self, lists_BGL: Tensor) -> Tensor:
         """Probability of a click at every position of every list, (B, G, L)."""

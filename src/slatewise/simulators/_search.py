@@ -13,6 +13,12 @@ CHUNK = 128  # requests searched at once; bounds memory, changes no number
 
 def beam(response: Response, length: int, width: int) -> tuple[Tensor, Tensor]:
     """The best list that a beam of ``width`` by expected value so far finds, and its value: (B, L), (B,)."""
+    lists_BWL, value_BW = beams(response, length, width)
+    return lists_BWL[:, 0], value_BW[:, 0]
+
+
+def beams(response: Response, length: int, width: int) -> tuple[Tensor, Tensor]:
+    """All lists that such a beam ends with, best first, and their values: (B, W, L), (B, W)."""
     state, wide = empty(response), 1
     for _ in range(length):
         total_MN = (state.value_M[:, None] + next_gains(response, state)).masked_fill(
@@ -25,8 +31,7 @@ def beam(response: Response, length: int, width: int) -> tuple[Tensor, Tensor]:
         parent_M = (first_B + best.indices // response.num_candidates).flatten()
         item_M = (best.indices % response.num_candidates).flatten()
         state, wide = extend(response, state.rows(parent_M), item_M, best.values.flatten()), keep
-    top_B = torch.arange(response.size, device=state.value_M.device) * wide
-    return state.chosen_ML[top_B], state.value_M[top_B]
+    return state.chosen_ML.view(response.size, wide, length), state.value_M.view(response.size, wide)
 
 
 def single_item_sort(response: Response, length: int) -> Tensor:

@@ -137,6 +137,12 @@ class EventStore(store_v1.Store):
             )
         return (user_B * self.config.sessions + begun_BS.sum(dim=1) - 1).to(self.device)
 
+    def on_offer(self, time_B: Tensor) -> Tensor:
+        """True (B, I) for the items that are sold and have arrived at a time (seconds)."""
+        arrival_I, organic_I = self._moments.arrival_I, self._moments.organic_I
+        arrived_BI = torch.from_numpy(arrival_I) <= time_B.cpu()[:, None]
+        return (arrived_BI & torch.from_numpy(~organic_I)).to(self.device)
+
     def requests(self, count: int, seed: int, *, start: int = 0) -> Requests:
         """``count`` sessions of all users in the order of time, from number ``start`` on, answered as in ``store-v1``.
 
@@ -193,10 +199,11 @@ class EventStore(store_v1.Store):
         return _frames.users(_world.observe(self._people, self.config))
 
     def items_frame(self) -> pl.DataFrame:
-        """``item_id``, what a ranker may know of each item, and ``organic``; content has no price."""
+        """``item_id``, what a ranker may know of each item, ``organic`` and ``available_from``; content has no price."""
         organic = pl.Series("organic", self._moments.organic_I)
+        arrival = pl.Series("available_from", self._moments.arrival_I)
         price = pl.when(organic).then(None).otherwise(pl.col("log_price")).alias("log_price")
-        return super().items_frame().with_columns(price, organic)
+        return super().items_frame().with_columns(price, organic, arrival)
 
     def requests_frame(self, drawn: Requests, *, first: int = 0) -> pl.DataFrame:
         """What a ranker is asked, in the log schema, with the session's ``context_page``."""

@@ -143,7 +143,7 @@ class Store:
         Raises:
             ConfigError: ``kind`` names no feedback of the store or has a negative weight.
         """
-        response = self._response(user_B, item_BN, kind)
+        response = self.response(user_B, item_BN, kind)
         lists_BGL = lists_BGL.to(self.device)
         expected_BGL = response.click_probs(lists_BGL) * response.worth(lists_BGL)
         return expected_BGL if mask_BGL is None else expected_BGL * mask_BGL.to(self.device)
@@ -188,7 +188,8 @@ class Store:
         parts = zip(user_B.to(self.device).split(CROWD), item_BN.to(self.device).split(CROWD), strict=True)
         return torch.cat([_model.alone(self.config, self._world, *part, kind) for part in parts])
 
-    def _response(self, user_B: Tensor, item_BN: Tensor, kind: Target) -> Response:
+    def response(self, user_B: Tensor, item_BN: Tensor, kind: Target = "click") -> Response:
+        """The response model of B requests, from which every value, search and bound is computed."""
         return _model.response(
             self.config, self._world, user_B.to(self.device), item_BN.to(self.device), kind
         )
@@ -256,7 +257,7 @@ class Store:
         Raises:
             ConfigError: there are more than a million lists a request.
         """
-        response, long = self._response(user_B, item_BN, kind), self._length(item_BN, length)
+        response, long = self.response(user_B, item_BN, kind), self._length(item_BN, length)
         return torch.stack([all_values(response.rows(slice(b, b + 1)), long) for b in range(response.size)])
 
     def standing(
@@ -274,7 +275,7 @@ class Store:
 
         Exact where a request has at most a million lists; else among ``samples`` random lists.
         """
-        response = self._response(user_B, item_BN, kind)
+        response = self.response(user_B, item_BN, kind)
         return standing(response, self._length(item_BN, length), value_BM.to(self.device), samples, seed)
 
     def _length(self, item_BN: Tensor, length: int | None) -> int:
@@ -290,7 +291,7 @@ class Store:
         kind: Target,
         search: Callable[[Response], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
-        response = self._response(user_B, item_BN, kind)
+        response = self.response(user_B, item_BN, kind)
         starts = range(0, response.size, _search.CHUNK)
         parts = [search(response.rows(slice(start, start + _search.CHUNK))) for start in starts]
         return torch.cat([order for order, _ in parts]), torch.cat([value for _, value in parts])
@@ -359,6 +360,10 @@ class Store:
     def rows_at(self, user_B: Tensor, time_B: Tensor) -> Tensor:
         """What other methods take for ``user_B``: rows of users at a time (seconds). Here users never change."""
         return user_B
+
+    def on_offer(self, time_B: Tensor) -> Tensor:
+        """True (B, I) for the items that can be shown at a time (seconds). Here all of them always can."""
+        return torch.ones((len(time_B), self.config.items), dtype=torch.bool, device=self.device)
 
     def user_index(self, ids: Sequence[str]) -> Tensor:
         """Rows of users such as ``u17``.

@@ -81,17 +81,40 @@ def item_space(items: Entities, trained: int) -> Floats:
     return space_IV
 
 
-def _content(items: Entities) -> NDArray[np.float64]:
-    """Numbers, and one column a value of each category, of the vocabulary's own sizes."""
+def extend_space(space_IV: Floats, items: Entities) -> Floats:
+    """(n, V) where the last n items lie, in the space ``space_IV`` of the others, none of which moves.
+
+    The map from features to collaborative vectors is that of :func:`item_space`: it is found again on all others, of
+    which those without a vector of their own lie on it, so that they change nothing in it.
+    """
+    old = len(space_IV)
+    content_IF = _content(items, old)
+    vector_IV = space_IV[:, content_IF.shape[1] :].astype(np.float64)
+    x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
+    square_FF = x_IF[1:old].T @ x_IF[1:old] + RIDGE * np.eye(x_IF.shape[1])
+    map_FV = np.linalg.solve(square_FF, x_IF[1:old].T @ vector_IV[1:])
+    return np.concatenate([content_IF[old:] / _norm(content_IF[:old]), x_IF[old:] @ map_FV], 1).astype(
+        np.float32
+    )
+
+
+def _content(items: Entities, known: int | None = None) -> NDArray[np.float64]:
+    """Numbers, and one column for each value that a category has among the first ``known`` items (all by default)."""
     columns = [np.asarray(items.numeric, np.float64)]
     for codes_I in np.asarray(items.categories).T:
-        columns.append(np.eye(int(codes_I.max(initial=0)) + 1)[codes_I][:, 1:])
+        size = int(codes_I[:known].max(initial=0)) + 1
+        columns.append(np.eye(size)[np.minimum(codes_I, size - 1)][:, 1:] * (codes_I < size)[:, None])
     return np.concatenate(columns, 1)
 
 
 def _unit(block_IF: NDArray[np.float64]) -> NDArray[np.float64]:
+    return block_IF / _norm(block_IF)
+
+
+def _norm(block_IF: NDArray[np.float64]) -> float:
+    """The items' mean norm."""
     norm_I = np.linalg.norm(block_IF[1:], axis=1)
-    return block_IF / max(float(norm_I.mean()) if len(norm_I) else 0.0, 1e-12)
+    return max(float(norm_I.mean()) if len(norm_I) else 0.0, 1e-12)
 
 
 def start_model(

@@ -52,7 +52,7 @@ def test_optima_are_searched_once_and_kept(data: PreparedData, monkeypatch: pyte
     files = [path.name for path in data.path.glob("optimum-validation-*")]
     assert len(files) == 1
     again = Truth(data)
-    monkeypatch.setattr(again, "_search", lambda batch: pytest.fail("searched again"))
+    monkeypatch.setattr(again, "_search", lambda *_: pytest.fail("searched again"))
     second = again.optimum(batch.take(torch.tensor([3, 0])), "validation")
     assert torch.equal(second.value_B, first.value_B[[3, 0]])
     assert torch.equal(second.order_BL, first.order_BL[[3, 0]])

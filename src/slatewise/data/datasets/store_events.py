@@ -45,7 +45,7 @@ def load(config: Config, source: Path | None = None) -> Log:
     Returns:
         Requests in the log schema with ``context_page``, ``propensity`` and ``feedback_click``,
         ``feedback_conversion`` and ``feedback_value``; interactions with the same; users and items with what a
-        ranker may know of them, ``organic`` for content; the truth.
+        ranker may know of them, ``organic`` for content, ``available_from`` for what arrives; the truth.
 
     Raises:
         ConfigError: a size is out of range.
