@@ -77,6 +77,18 @@ class Feedback(Frozen):
         return "" if self.timestamp is None else f"at {self.timestamp}"
 
 
+class Chosen(Frozen):
+    """Which exposures of a log are meant: all but those that a field leaves out.
+
+    Attributes:
+        since, until: at or after, and before, microseconds since 1970.   arms: of these; empty = all.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    arms: tuple[str, ...] = ()
+
+
 Record = Exposure | Feedback
 
 

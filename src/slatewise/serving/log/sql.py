@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from slatewise.errors import DataError, UnavailableError
+from slatewise.serving.records import Chosen
 from slatewise.serving.urls import Url
 
 VERSION = 1  # of the tables; a change adds a step to MIGRATIONS
@@ -97,19 +98,20 @@ class Transaction:
             self._run(sa.update(meta).where(meta.c.name == "expired").values(value=meta.c.value + gone))
         return gone
 
-    def page(
-        self, after: tuple[int, int], limit: int, since: int | None, until: int | None, arms: Sequence[str]
-    ) -> list[Row]:
+    def page(self, chosen: Chosen, after: tuple[int, int], limit: int) -> list[Row]:
         """The next exposures in order of time and arrival: ``seq, time, body``."""
-        key = sa.tuple_(exposures.c.time, exposures.c.seq)
-        query = sa.select(exposures.c.seq, exposures.c.time, exposures.c.body).where(key > sa.tuple_(*after))
-        if since is not None:
-            query = query.where(exposures.c.time >= since)
-        if until is not None:
-            query = query.where(exposures.c.time < until)
-        if arms:
-            query = query.where(exposures.c.arm.in_(arms))
-        return self._rows(query.order_by(exposures.c.time, exposures.c.seq).limit(limit))
+        table = exposures.c
+        query = sa.select(table.seq, table.time, table.body).where(*_conditions(chosen))
+        query = query.where(sa.tuple_(table.time, table.seq) > sa.tuple_(*after))
+        return self._rows(query.order_by(table.time, table.seq).limit(limit))
+
+    def kinds(self, chosen: Chosen) -> list[Row]:
+        """The kinds of feedback on the chosen exposures, with their ``count`` of events."""
+        kind = feedback.c.kind
+        query = sa.select(kind, sa.func.count(feedback.c.seq).label("count")).join_from(
+            feedback, exposures, feedback.c.request_id == exposures.c.request_id
+        )
+        return self._rows(query.where(*_conditions(chosen)).group_by(kind).order_by(kind))
 
     def counts(self, name: str, *by: str) -> list[Row]:
         """How many rows of a table there are of each combination of the columns ``by``, as ``count``."""
@@ -158,14 +160,19 @@ class Database:
             yield Transaction(connection)
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self, *, patient: bool = False) -> Iterator[Transaction]:
         """A transaction that sees one state of the database from its first statement to its end.
+
+        Args:
+            patient: statements may take as long as they need.
 
         Raises:
             UnavailableError: the database does not answer.
         """
         level = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._guard(), self._engine.execution_options(**level).begin() as connection:
+            if patient and not self._sqlite:
+                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             yield Transaction(connection)
 
     def close(self) -> None:
@@ -217,6 +224,18 @@ class Database:
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             cause = str(getattr(error, "orig", error)).strip().split("\n")[0]
             raise UnavailableError(f"the feedback log at {self.url} does not answer: {cause}.") from None
+
+
+def _conditions(chosen: Chosen) -> list[sa.ColumnElement[bool]]:
+    """The chosen exposures, as conditions on their table."""
+    conditions = []
+    if chosen.since is not None:
+        conditions.append(exposures.c.time >= chosen.since)
+    if chosen.until is not None:
+        conditions.append(exposures.c.time < chosen.until)
+    if chosen.arms:
+        conditions.append(exposures.c.arm.in_(chosen.arms))
+    return conditions
 
 
 def _table(name: str) -> sa.Table:

@@ -12,6 +12,7 @@ from slatewise.errors import ConfigError
 from slatewise.serving.checks import check_records
 from slatewise.serving.log.group import Group
 from slatewise.serving.log.outcomes import Exposed, Received
+from slatewise.serving.moments import written
 from slatewise.serving.records import Exposure, Record, now
 
 if TYPE_CHECKING:
@@ -44,6 +45,25 @@ class LogConfig(Frozen):
                 raise ConfigError(
                     f"the feedback log's {name} is {getattr(self, name)}, but must be 0 or more."
                 )
+
+
+class Status(Frozen):
+    """What a feedback log holds.
+
+    Attributes:
+        exposures: of each arm.   feedback: of each kind.   late: of all feedback.
+        waiting: feedback whose request is not there yet.   expired: such as was dropped when its days were over.
+        first, last: times of exposures.   version: of the tables.
+    """
+
+    exposures: dict[str, int]
+    feedback: dict[str, int]
+    late: int
+    waiting: int
+    expired: int
+    first: str
+    last: str
+    version: int
 
 
 class FeedbackLog:
@@ -97,6 +117,25 @@ class FeedbackLog:
         with self.database.read() as transaction:
             rows = transaction.of_requests("exposures", requests)
         return {row["request_id"]: msgspec.json.decode(row["body"], type=Exposure) for row in rows}
+
+    def status(self) -> Status:
+        """What the log holds.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with self.database.read(patient=True) as transaction:
+            arms, kinds = transaction.counts("exposures", "arm"), transaction.counts("feedback", "kind")
+            late = transaction.counts("feedback", "late")
+            return Status(
+                exposures={str(row["arm"] or "no arm"): row["count"] for row in arms},
+                feedback={row["kind"]: row["count"] for row in kinds},
+                late=sum(row["count"] for row in late if row["late"]),
+                waiting=transaction.counts("waiting")[0]["count"],
+                expired=transaction.value("expired"),
+                **{name: written(time) for name, time in transaction.span().items()},
+                version=transaction.value("version"),
+            )
 
     def close(self) -> None:
         """Close the database."""
