@@ -30,6 +30,7 @@ VERBS = {
     "policies": ("build",),
     "protocols": ("build",),
     "rewards": ("build",),
+    "serving.features": ("connect",),
     "simulators": ("create",),
 }
 SETTINGS_ONLY = {"evaluation"}  # has a Config in a file that is no plug-in

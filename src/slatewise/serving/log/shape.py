@@ -17,7 +17,7 @@ class Shape:
     Attributes:
         requests: how many.   scored: how many with scores.
         types: of users, items and each context, by name of the column.
-        features: names of the candidates' features.
+        features: names of the candidates' features, in the order in which they came.
         present: optional columns that any exposure fills.
         by_arm: exposures of each arm, with scores (True) and without.
     """
@@ -25,7 +25,7 @@ class Shape:
     requests: int = 0
     scored: int = 0
     types: dict[str, set[type]] = field(default_factory=dict)
-    features: set[str] = field(default_factory=set)
+    features: dict[str, None] = field(default_factory=dict)
     present: set[str] = field(default_factory=set)
     by_arm: dict[tuple[str, bool], int] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Shape:
             self.types.setdefault("candidates", set()).update(map(type, one.candidates))
             for name, value in one.context.items():
                 self._type(f"context_{name}", value)
-            self.features.update(one.features)
+            self.features.update(dict.fromkeys(one.features))
             self.present.update(
                 n for n in ("propensity", "arm", "model_version") if getattr(one, n) is not None
             )
@@ -62,7 +62,7 @@ class Shape:
         """Every column with its type, in the order of the log schema."""
         item, numbers = _type_of(self.types["candidates"]), pl.List(pl.Float64())
         optional = {"propensity": pl.Float64(), "arm": pl.String(), "model_version": pl.String()}
-        contexts = sorted(name for name in self.types if name.startswith("context_"))
+        contexts = [name for name in self.types if name.startswith("context_")]
         return {
             "request_id": pl.String(),
             "user_id": _type_of(self.types["user_id"]),
@@ -73,7 +73,7 @@ class Shape:
             **{f"feedback_{kind}": numbers for kind in kinds},
             **{name: kind for name, kind in optional.items() if name in self.present},
             **{name: _type_of(self.types[name]) for name in contexts},
-            **{f"candidate_{name}": numbers for name in sorted(self.features)},
+            **{f"candidate_{name}": numbers for name in self.features},
         }
 
     def _type(self, name: str, value: Scalar) -> None:
