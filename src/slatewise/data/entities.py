@@ -34,6 +34,18 @@ class _Saved(Frozen):
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Features of some entities, to be laid over those of preparation.
+
+    Attributes:
+        ids: the entities.   table: one row for each of them, in the order of their indices (row 0 = unknown).
+    """
+
+    ids: Vocab
+    table: Entities
+
+
+@dataclass(frozen=True)
 class EntityFeatures:
     """The users or the items of a prepared data set.
 
@@ -93,11 +105,8 @@ class EntityFeatures:
         """Names of the numbers in the table."""
         return (*self.features.numeric_names, *self.extra)
 
-    def patch(self, frame: pl.DataFrame) -> tuple[Vocab, Entities]:
+    def patch(self, frame: pl.DataFrame) -> Patch:
         """Features of the entities in ``frame``, known or new: what it lacks is as in the table.
-
-        Returns:
-            The frame's ids and a table with one row for each of them (row 0 = unknown).
 
         Raises:
             DataError: as :meth:`fit`.
@@ -112,7 +121,8 @@ class EntityFeatures:
             is_organic[rows] = organic
         numeric[np.ix_(rows, np.flatnonzero(number))] = self.features.numeric(frame)[:, number]
         categories[np.ix_(rows, np.flatnonzero(category))] = self.features.categories(frame)[:, category]
-        return ids, Entities(numeric, categories, np.zeros((len(ids), 0), np.float32), is_organic)
+        nothing = np.zeros((len(ids), 0), np.float32)
+        return Patch(ids, Entities(numeric, categories, nothing, is_organic))
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.json``, ``<name>_ids.arrow`` and ``<name>.arrow``."""

@@ -46,7 +46,7 @@ def micros(times: pl.Series) -> NDArray[np.int64]:
         return times.cast(pl.Datetime("us")).dt.epoch("us").fill_null(0).to_numpy()
     if not times.dtype.is_numeric():
         return np.zeros(len(times), np.int64)
-    exact = times.fill_null(0).to_numpy()
+    exact = (times.fill_null(0) if times.null_count() else times).to_numpy()
     size = np.abs(exact)
     if times.dtype.is_integer():
         scaled = [

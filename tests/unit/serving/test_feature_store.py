@@ -23,6 +23,7 @@ from slatewise.data.features import FeatureTransform
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, UnavailableError
 from slatewise.serving.features import Kept, Store, StoreError, open_store
+from slatewise.serving.features.encoded import Encoder
 from slatewise.serving.features.events import Done, Past, Shown, encode, history_of
 from slatewise.serving.features.load import load_interactions, load_table
 from slatewise.serving.features.online import OnlineFeatures
@@ -182,6 +183,43 @@ def test_a_column_of_two_types_is_read_as_text(store: Store) -> None:
     requests = pl.DataFrame({"candidates": [[1, 2]]})
     table = pl.DataFrame({"item_id": [1, 2], "category": ["a", "7"], "price": [2.5, 4.0]})
     assert_batches_equal(online.batch(requests), online.transform.batch(requests, items=table))
+
+
+def test_a_row_that_changes_is_encoded_again(store: Store) -> None:
+    online, requests = online_features(store), pl.DataFrame({"candidates": [[1, 2, 44]]})
+    for price in (1.0, 30.0, 1.0):
+        table = pl.DataFrame({"item_id": [1, 44], "price": [price, 2 * price]})
+        load_table(store, "items", table)
+        for _ in range(2):
+            assert_batches_equal(online.batch(requests), online.transform.batch(requests, items=table))
+
+
+def test_a_row_changes_only_what_it_names(store: Store) -> None:
+    store.put("items", [("1", b'{"price": 3.0}'), ("2", b'{"category": "c"}'), ("3", b'{"price": null}')])
+    online, requests = online_features(store), pl.DataFrame({"candidates": [[1], [2], [3]]})
+    tables = (
+        pl.DataFrame({"item_id": [1], "price": [3.0]}),
+        pl.DataFrame({"item_id": [2], "category": ["c"]}),
+        pl.DataFrame({"item_id": [3], "price": [None]}),
+    )
+    wanted = [online.transform.batch(requests[at], items=table) for at, table in enumerate(tables)]
+    got = online.batch(requests)
+    for at, one in enumerate(wanted):
+        assert torch.equal(got.item_numeric_BNF[at], one.item_numeric_BNF[0])
+        assert torch.equal(got.item_categories_BNC[at], one.item_categories_BNC[0])
+
+
+def test_what_is_remembered_has_a_bound() -> None:
+    reader = Reader(RedisStore(fakeredis.FakeRedis()))
+    entity = transform_and_manifest()[0].items
+    encoder, rows = Encoder(entity, reader, size=3), {str(at): b'{"price": %d}' % at for at in range(9)}
+    first = encoder.patch(rows)
+    assert len(encoder._known) == 3
+    again = encoder.patch(dict(reversed(rows.items())))
+    for at in rows:
+        places = [int(one.ids.encode(pl.Series([at]))[0]) for one in (first, again)]
+        assert (first.table.numeric[places[0]] == again.table.numeric[places[1]]).all()
+    assert encoder.patch({}) is None
 
 
 # --- outages ---

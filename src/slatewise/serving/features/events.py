@@ -7,7 +7,9 @@ Three records: what was loaded (``Past``), a list that was shown (``Shown``), an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -15,6 +17,7 @@ from slatewise.serving.combine import Rule, rule_of
 from slatewise.serving.records import Id, Scalar
 
 WHOLE = ""  # the kind of feedback that is one number already
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Past(msgspec.Struct):
@@ -51,16 +54,16 @@ class Done(msgspec.Struct, tag="d"):
     t: int | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Met:
-    """An item that a user met."""
+    """An item that a user met; ``last`` is when each kind's value was given."""
 
     time: int
     item: Id
-    feedback: dict[str, float]
     context: Mapping[str, Scalar]
-    loaded: bool = False
-    last: dict[str, int] = field(default_factory=dict)  # when each kind's value was given
+    feedback: Mapping[str, float]
+    last: Mapping[str, int]
+    loaded: bool
 
 
 encode = msgspec.json.Encoder().encode
@@ -84,11 +87,12 @@ def history_of(
 
 
 def _loaded(past: Past) -> list[Met]:
-    def at(columns: Mapping[str, Sequence[Scalar]], row: int) -> dict[str, Scalar]:
+    def at(columns: Mapping[str, Sequence[Any]], row: int) -> dict[str, Any]:
         return {name: values[row] for name, values in columns.items()}
 
+    feedback = [{k: float(v or 0.0) for k, v in at(past.f, row).items()} for row in range(len(past.i))]
     return [
-        Met(time, item, {k: float(v or 0.0) for k, v in at(past.f, row).items()}, at(past.c, row), True)
+        Met(time, item, at(past.c, row), feedback[row], NOTHING, True)
         for row, (time, item) in enumerate(zip(past.t, past.i, strict=True))
     ]
 
@@ -101,20 +105,19 @@ def _served(events: Iterable[Shown | Done], rules: Mapping[str, Rule], until: in
             if event.r in lists:
                 _take_in(lists[event.r][event.p], event, rules)
         elif event.r not in lists:
-            lists[event.r] = [Met(event.t, item, {}, event.c) for item in event.i]
+            lists[event.r] = [Met(event.t, item, event.c, NOTHING, NOTHING, False) for item in event.i]
     return [one for shown in lists.values() for one in shown if until is None or one.time > until]
 
 
 def _take_in(met: Met, event: Done, rules: Mapping[str, Rule]) -> None:
     """Combine an event with those before it, as an export of the log would."""
-    rule, before = rule_of(event.k, rules), met.feedback.get(event.k)
-    if before is None:
-        met.feedback[event.k] = event.v
-    elif rule == "max":
-        met.feedback[event.k] = max(before, event.v)
-    elif rule == "sum":
-        met.feedback[event.k] = before + event.v
-    elif event.t is None or event.t >= met.last.get(event.k, event.t):
-        met.feedback[event.k] = event.v
+    rule, before, value = rule_of(event.k, rules), met.feedback.get(event.k), event.v
+    if before is not None and rule == "max":
+        value = max(before, value)
+    elif before is not None and rule == "sum":
+        value = before + value
+    elif before is not None and event.t is not None and event.t < met.last.get(event.k, event.t):
+        value = before
+    met.feedback = {**met.feedback, event.k: value}
     if event.t is not None:
-        met.last[event.k] = max(event.t, met.last.get(event.k, event.t))
+        met.last = {**met.last, event.k: max(event.t, met.last.get(event.k, event.t))}

@@ -1,4 +1,4 @@
-"""Requests in; requests with their history, and frames of features, out: what ``FeatureTransform.batch`` takes.
+"""Requests in; requests with their history, and patches of features, out: what ``FeatureTransform.batch`` takes.
 
 The vectors that a model sees are made by the transform, as in training; a store only brings the tables to it
 (``tests/unit/serving/test_offline_is_online.py``).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,17 +15,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slatewise.data.batch import ListBatch
+from slatewise.data.entities import Patch
 from slatewise.data.features import FeatureTransform
 from slatewise.data.history import FEEDBACK, TIMESTAMP, weighted
 from slatewise.data.ragged import ragged, relist
 from slatewise.data.schema import Manifest
 from slatewise.serving.combine import Rule
 from slatewise.serving.features import Kept
+from slatewise.serving.features.encoded import Encoder, series
 from slatewise.serving.features.events import WHOLE, Met, history_of
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO, micros
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,12 @@ class Dressed:
 
     Attributes:
         requests: with ``history`` and what stands beside it, where users have one.
-        items, users: features, one row an id; None where the store has none of them.
+        items, users: features of those that the store has; None where it has none of them.
     """
 
     requests: pl.DataFrame
-    items: pl.DataFrame | None = None
-    users: pl.DataFrame | None = None
+    items: Patch | None
+    users: Patch | None
 
 
 class OnlineFeatures:
@@ -60,6 +59,7 @@ class OnlineFeatures:
             rules: how several events of a kind are combined: those that its log was exported with.
         """
         self.reader, self.transform, self.rules = reader, transform, rules or {}
+        self._items, self._users = Encoder(transform.items, reader), Encoder(transform.users, reader)
         self._target = manifest.target
         self._positive = manifest.source.get("protocol_options", {}).get("history_from") == "positive"
         self._contexts = [column.column for column in transform.context.columns]
@@ -79,7 +79,7 @@ class OnlineFeatures:
         return self.reader.get(users, _names(ragged(requests["candidates"]).flat))
 
     def dress(self, requests: pl.DataFrame, kept: Kept) -> Dressed:
-        """The requests with the history that this ranker reads, and frames of features.
+        """The requests with the history that this ranker reads, and their features.
 
         A request that brings its own ``history`` keeps it. What the store does not have is left out, so that the
         transform falls back to what was prepared, or cold.
@@ -87,7 +87,7 @@ class OnlineFeatures:
         if self.transform.history and "history" not in requests.columns and (kept.past or kept.events):
             requests = self._with_history(requests, kept)
         kept = self._with_items_of_history(requests, kept)
-        return Dressed(requests, self._frame("item_id", kept.items), self._frame("user_id", kept.users))
+        return Dressed(requests, self._items.patch(kept.items), self._users.patch(kept.users))
 
     def _with_history(self, requests: pl.DataFrame, kept: Kept) -> pl.DataFrame:
         timed = "timestamp" in requests.columns
@@ -102,11 +102,12 @@ class OnlineFeatures:
         rows = np.flatnonzero(kept_M & _among_last(lists, kept_M, self.transform.history))
         owner = np.repeat(np.arange(len(lists)), [len(met) for met in lists])
         count = np.bincount(owner[rows], minlength=len(lists))
-        return requests.with_columns(self._columns([flat[row] for row in rows], feedback[rows], count))
+        return requests.hstack(self._columns([flat[row] for row in rows], feedback[rows], count))
 
     def _met(self, user: str, kept: Kept, before: int | None) -> list[Met]:
         try:
-            return history_of(kept.past.get(user), kept.events.get(user, ()), self.rules, before)
+            met = history_of(kept.past.get(user), kept.events.get(user, ()), self.rules, before)
+            return met if self._positive else met[-self.transform.history :]
         except msgspec.DecodeError:
             self.reader.count(damaged=1)
             return []
@@ -115,13 +116,13 @@ class OnlineFeatures:
         self, met: Sequence[Met], feedback: NDArray[np.float64], count: NDArray[np.int64]
     ) -> list[pl.Series]:
         flat = {
-            "history": _series([one.item for one in met]),
+            "history": series([one.item for one in met]),
             FEEDBACK: pl.Series(feedback),
             TIMESTAMP: pl.Series([one.time // MICRO for one in met], dtype=pl.Int64),
         }
         for column in self._contexts:
             name = column.removeprefix("context_")
-            flat[f"history_{column}"] = _series([one.context.get(name) for one in met])
+            flat[f"history_{column}"] = series([one.context.get(name) for one in met])
         return [relist(values, count, name) for name, values in flat.items()]
 
     def _with_items_of_history(self, requests: pl.DataFrame, kept: Kept) -> Kept:
@@ -129,39 +130,18 @@ class OnlineFeatures:
         if "history" not in requests.columns:
             return kept
         met = ragged(requests["history"]).flat
-        strange = met.filter(pl.Series(self.transform.items.vocab.encode(met) == 0))
-        if names := [name for name in _names(strange) if name not in kept.items]:
+        strange = np.flatnonzero(self.transform.items.vocab.encode(met) == 0)
+        if not len(strange):
+            return kept
+        if names := [name for name in _names(met.gather(strange)) if name not in kept.items]:
             more = self.reader.get([], names, history=False)
             return replace(kept, items={**kept.items, **more.items})
         return kept
 
-    def _frame(self, key: str, rows: Mapping[str, bytes]) -> pl.DataFrame | None:
-        read = {name: found for name, body in rows.items() if (found := self._read(body)) is not None}
-        if not read:
-            return None
-        names = dict.fromkeys(name for row in read.values() for name in row)
-        columns = {name: _series([row.get(name) for row in read.values()]) for name in names}
-        return pl.DataFrame({**columns, key: list(read)})
-
-    def _read(self, body: bytes) -> dict[str, Any] | None:
-        try:
-            return _decode(body)
-        except msgspec.DecodeError:
-            self.reader.count(damaged=1)
-            return None
-
 
 def _names(ids: pl.Series) -> list[str]:
     """The distinct ids as strings, nulls left out."""
-    return ids.drop_nulls().unique(maintain_order=True).cast(pl.String).to_list() if len(ids) else []
-
-
-def _series(values: Sequence[Any]) -> pl.Series:
-    """Values of one type as they are; of several, as strings."""
-    types = {type(value) for value in values} - {type(None)}
-    if types <= {int, float} or len(types) == 1:
-        return pl.Series(values, strict=False)
-    return pl.Series([None if value is None else str(value) for value in values], dtype=pl.String)
+    return [str(name) for name in dict.fromkeys(ids.to_list()) if name is not None]
 
 
 def _weighted(met: Sequence[Met], target: Mapping[str, float]) -> NDArray[np.float64]:
