@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_numbers_are_exact(values: list[float]) -> None:
     kept = store.get([], list(map(str, range(len(values)))), 0).items
     back = [msgspec.json.decode(kept[str(at)])["x"] for at in range(len(values))]
     assert np.array(back, np.float64).tobytes() == np.array(values, np.float64).tobytes()
+
+
+def test_tables_of_every_type_and_of_none() -> None:
+    store = RedisStore(fakeredis.FakeRedis())
+    assert load_table(store, "users", pl.DataFrame({"user_id": ["a", "b"]})) == 2
+    assert store.get(["a"], [], 0).users == {"a": b"{}"}
+    table = {
+        "item_id": [1, 2],
+        "x": [1.0, float("nan")],
+        "ü": [True, None],
+        "s": ['"q\n', None],
+        "n": [7, -(2**63)],
+    }
+    load_table(store, "items", pl.DataFrame(table))
+    rows = [msgspec.json.decode(body) for body in store.get([], ["1", "2"], 0).items.values()]
+    assert rows[0] == {"x": 1.0, "ü": True, "s": '"q\n', "n": 7}
+    assert rows[1] == {"x": None, "ü": None, "s": None, "n": -(2**63)}
 
 
 # --- features of a request ---
@@ -308,6 +326,13 @@ PLACES = [
 def test_places_that_are_none(url: str, options, kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         open_store(url, options)
+
+
+def test_without_its_driver_the_store_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "slatewise.serving.features.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"needs redis; install it with pip install 'slatewise\[serve\]'"):
+        open_store("redis://localhost")
 
 
 @pytest.mark.parametrize("change", [{"events": -1}, {"retry_seconds": -1.0}])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from served import START, click, exposure
 from slatewise.errors import ConfigError, DataError, RequestError, UnavailableError
@@ -182,6 +186,38 @@ def test_feedback_and_its_exposure_from_two_writers_always_meet(log_url: str) ->
         assert [row["count"] for row in transaction.counts("waiting")] == [0]
         assert [row["count"] for row in transaction.counts("feedback")] == [60]
     log.close()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False), st.integers(1, 9))
+def test_order_repetition_and_grouping_change_nothing(tmp_path: Path, random, size: int) -> None:
+    """Whatever comes first, twice or together: each exposure and each event of its list is in the log once."""
+    shown = [exposure(f"r{at}") for at in range(3)]
+    clicked = [
+        click(f"r{at}", item=item, kind=kind) for at in range(4) for item in "cab" for kind in ("x", "y")
+    ]
+    records = [*shown, *clicked, *random.choices(shown + clicked, k=10)]
+    random.shuffle(records)
+    log = open_log(str(tmp_path / f"{uuid.uuid4().hex}.db"))
+    for start in range(0, len(records), size):
+        log.write(records[start : start + size])
+    with log.database.read() as transaction:
+        found = transaction.counts("feedback", "request_id", "place", "kind")
+        wanted = [(f"r{at}", place, kind, 1) for at in range(3) for place in (0, 1) for kind in "xy"]
+        assert [tuple(row.values()) for row in found] == wanted
+        assert [row["count"] for row in transaction.counts("exposures", "request_id")] == [1, 1, 1]
+        unknown = [row for row in transaction.counts("waiting", "request_id") if row["request_id"] == "r3"]
+        assert [row["count"] for row in unknown] == [6]
+    log.close()
+
+
+def test_without_its_drivers_the_log_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "slatewise.serving.log.sql", raising=False)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(
+        ConfigError, match=r"needs sqlalchemy; install it with pip install 'slatewise\[serve\]'"
+    ):
+        open_log(str(tmp_path / "log.db"))
 
 
 def test_tables_of_a_newer_version_are_left_alone(log: FeedbackLog, log_url: str) -> None:

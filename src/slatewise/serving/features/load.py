@@ -27,8 +27,8 @@ def load_table(store: Store, table: str, frame: pl.DataFrame) -> int:
         UnavailableError: the store does not answer.
     """
     key = table.removesuffix("s") + "_id"
-    body = pl.struct(pl.exclude(key)) if frame.width > 1 else pl.struct()
-    return _put(store, table, frame.select(id=pl.col(key).cast(pl.String), body=body))
+    body = pl.struct(pl.exclude(key)).struct.json_encode() if frame.width > 1 else pl.lit("{}")
+    return _put(store, table, frame, pl.col(key), body)
 
 
 def load_interactions(store: Store, frame: pl.DataFrame, *, keep: int) -> int:
@@ -57,19 +57,18 @@ def load_interactions(store: Store, frame: pl.DataFrame, *, keep: int) -> int:
         pl.lit(time.max()).alias("until"),
         *([pl.struct(context).alias("c")] if context else []),
     )
-    return _put(store, "past", grouped.select(id=pl.col("user_id").cast(pl.String), body=body))
+    return _put(store, "past", grouped, pl.col("user_id"), body.struct.json_encode())
 
 
-def _put(store: Store, table: str, rows: pl.DataFrame) -> int:
+def _put(store: Store, table: str, frame: pl.DataFrame, key: pl.Expr, body: pl.Expr) -> int:
     try:
-        return store.put(table, _encoded(rows))
+        return store.put(table, _encoded(frame, key, body))
     except StoreError as error:
         raise UnavailableError(f"the feature store does not answer: {error}.") from None
 
 
-def _encoded(rows: pl.DataFrame) -> Iterator[tuple[str, bytes]]:
-    for part in rows.iter_slices(CHUNK):
-        bodies = part["body"].struct.json_encode()
-        for name, body in zip(part["id"], bodies, strict=True):
-            if name is not None:
-                yield name, body.encode()
+def _encoded(frame: pl.DataFrame, key: pl.Expr, body: pl.Expr) -> Iterator[tuple[str, bytes]]:
+    """Id and JSON of each row that has an id."""
+    for part in frame.iter_slices(CHUNK):
+        for name, text in part.select(key.cast(pl.String), body.alias("\0")).drop_nulls().iter_rows():
+            yield name, text.encode()
