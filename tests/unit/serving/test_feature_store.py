@@ -406,6 +406,13 @@ def test_a_request_that_brings_its_history_keeps_it(store: Store) -> None:
     assert online.dress(requests, online.fetch(requests)).requests["history"].to_list() == [[7]]
 
 
+def test_a_request_without_a_user_has_no_history(store: Store) -> None:
+    store.append({"None": [shown("r", 1, "5")]}, 10)
+    online = online_features(store)
+    requests = pl.DataFrame({"user_id": [None, "None"], "timestamp": [START] * 2, "candidates": [[1], [1]]})
+    assert online.dress(requests, online.fetch(requests)).requests["history"].to_list() == [[], ["5"]]
+
+
 def test_settled_feedback_reaches_the_history(tmp_path: Path) -> None:
     """Feedback before its list, in one write and in two."""
     store = RedisStore(fakeredis.FakeRedis())

@@ -93,7 +93,7 @@ class OnlineFeatures:
         timed = "timestamp" in requests.columns
         before = micros(requests["timestamp"]) if timed else np.zeros(requests.height, np.int64)
         lists = [
-            self._met(str(user), kept, int(time) or None)
+            [] if user is None else self._met(str(user), kept, int(time) or None)
             for user, time in zip(requests["user_id"].to_list(), before, strict=True)
         ]
         flat = [one for met in lists for one in met]
