@@ -19,3 +19,15 @@ class RunError(SlatewiseError):
 
 class TrainingError(SlatewiseError):
     """Training cannot go on: the loss is not finite, or a checkpoint does not fit the model."""
+
+
+class RequestError(SlatewiseError):
+    """What a caller of the server sent is not what its schema says; ``field`` is the path to it, e.g. ``served[2]``."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(f"{field} {sentence}")
+        self.field = field
+
+
+class UnavailableError(SlatewiseError):
+    """A store cannot be reached or is too busy; nothing is wrong with the request, which may be sent again."""

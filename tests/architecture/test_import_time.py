@@ -8,7 +8,10 @@ import sys
 import pytest
 
 HEAVY = ("torch", "polars", "pyarrow", "numpy", "scipy", "sklearn", "implicit", "matplotlib")
-SERVERS = ("starlette", "uvicorn", "prometheus_client", "onnx", "onnxruntime", "ray")
+SERVERS = (
+    *("starlette", "uvicorn", "prometheus_client", "onnx", "onnxruntime", "ray"),
+    *("sqlalchemy", "psycopg", "redis"),
+)
 
 
 def loaded_by(code: str) -> set[str]:

@@ -30,6 +30,7 @@ VERBS = {
     "policies": ("build",),
     "protocols": ("build",),
     "rewards": ("build",),
+    "serving.features": ("connect",),
     "simulators": ("create",),
 }
 SETTINGS_ONLY = {"evaluation"}  # has a Config in a file that is no plug-in
@@ -59,9 +60,9 @@ def test_losses_are_functions_called_loss() -> None:
 
 
 def test_a_verb_of_the_command_line_is_a_file_with_a_command() -> None:
-    for path in (SOURCE / "cli").glob("[!_]*.py"):
-        module = importlib.import_module(f"slatewise.cli.{path.stem}")
-        assert module.command.__doc__, path
+    for path in (SOURCE / "cli").rglob("[!_]*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        assert importlib.import_module(f"slatewise.{name}").command.__doc__, path
 
 
 def test_no_file_is_long() -> None:

@@ -46,7 +46,11 @@ def test_commands_have_verbs_and_options_that_exist(path: Path) -> None:
     group: Any = typer.main.get_command(build_app())
     for _, verb, *rest in commands(path):
         assert verb in group.commands, f"{verb} in {path}"
-        known = {option for parameter in group.commands[verb].params for option in parameter.opts}
+        command = group.commands[verb]
+        if hasattr(command, "commands"):  # a noun with verbs of its own
+            assert rest[0] in command.commands, f"{verb} {rest[0]} in {path}"
+            command = command.commands[rest[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
         unknown = [word for word in rest if word.startswith("--") and word not in known]
         assert not unknown, f"slatewise {verb} has no {unknown} ({path})"
 

@@ -35,6 +35,18 @@ class _Saved(Frozen):
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Features of some entities, to be laid over those of preparation.
+
+    Attributes:
+        ids: the entities.   table: one row for each of them, in the order of their indices (row 0 = unknown).
+    """
+
+    ids: Vocab
+    table: Entities
+
+
+@dataclass(frozen=True)
 class EntityFeatures:
     """The users or the items of a prepared data set.
 
@@ -94,11 +106,8 @@ class EntityFeatures:
         """Names of the numbers in the table."""
         return (*self.features.numeric_names, *self.extra)
 
-    def patch(self, frame: pl.DataFrame) -> tuple[Vocab, Entities]:
+    def patch(self, frame: pl.DataFrame) -> Patch:
         """Features of the entities in ``frame``, known or new: what it lacks is as in the table.
-
-        Returns:
-            The frame's ids and a table with one row for each of them (row 0 = unknown).
 
         Raises:
             DataError: as :meth:`fit`.
@@ -113,7 +122,8 @@ class EntityFeatures:
             is_organic[rows] = organic
         numeric[np.ix_(rows, np.flatnonzero(number))] = self.features.numeric(frame)[:, number]
         categories[np.ix_(rows, np.flatnonzero(category))] = self.features.categories(frame)[:, category]
-        return ids, Entities(numeric, categories, np.zeros((len(ids), 0), np.float32), is_organic)
+        nothing = np.zeros((len(ids), 0), np.float32)
+        return Patch(ids, Entities(numeric, categories, nothing, is_organic))
 
     def extended(self, frame: pl.DataFrame) -> EntityFeatures:
         """These entities and, behind them, those of ``frame`` that are not among them.
@@ -126,13 +136,12 @@ class EntityFeatures:
         frame = _checked(self.key, frame)
         new = frame.filter(pl.Series(self.vocab.encode(frame[self.key]) == 0))
         if POPULARITY in self.features.numeric_names and POPULARITY not in new.columns:
-            new = new.with_columns(
-                pl.lit(0.0).alias(POPULARITY)
-            )  # log(1 + 0); a missing one would be the mean
-        ids, rows = self.patch(new)
-        vocab = Vocab(pl.concat([self.vocab.ids, as_ids(ids.ids, self.vocab.ids.dtype)]))
+            # log(1 + 0); a missing one would be the mean
+            new = new.with_columns(pl.lit(0.0).alias(POPULARITY))
+        patch = self.patch(new)
+        vocab = Vocab(pl.concat([self.vocab.ids, as_ids(patch.ids.ids, self.vocab.ids.dtype)]))
         both = [
-            np.concatenate([getattr(self.table, name), getattr(rows, name)[1:]])
+            np.concatenate([getattr(self.table, name), getattr(patch.table, name)[1:]])
             for name in ("numeric", "categories", "vector", "organic")
         ]
         return replace(self, vocab=vocab, table=Entities(*both))

@@ -16,7 +16,7 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.clock import seconds
 from slatewise.data.columns import Column, FeatureSet, NumberColumn
-from slatewise.data.entities import EntityFeatures, read_json
+from slatewise.data.entities import EntityFeatures, Patch, read_json
 from slatewise.data.history import History, history_lists, no_history
 from slatewise.data.prepared import REQUEST_COLUMNS, Split, request_shapes
 from slatewise.data.ragged import Ragged, pad, ragged
@@ -171,8 +171,8 @@ class FeatureTransform:
         self,
         requests: pl.DataFrame,
         *,
-        items: pl.DataFrame | None = None,
-        users: pl.DataFrame | None = None,
+        items: pl.DataFrame | Patch | None = None,
+        users: pl.DataFrame | Patch | None = None,
         width: int | None = None,
     ) -> ListBatch:
         """Requests as a batch, equal to the prepared one of the same requests.
@@ -180,18 +180,24 @@ class FeatureTransform:
         Args:
             requests: as for :meth:`columns`; ``history`` is optional, and oldest first.
             items, users: features of new items and users, or newer ones of known ones; columns that are not
-                given stay as prepared (0, the mean, for a new one).
+                given stay as prepared (0, the mean, for a new one). Tables, or what :meth:`EntityFeatures.patch`
+                made of them before.
             width: N of the batch; default: the schema's, or that of the widest request.
 
         Raises:
             DataError: as :meth:`columns`.
         """
-        columns = self.columns(requests, width=width)
+        histories = history_lists(requests, self.history) if "history" in requests.columns else None
+        columns = self.columns(requests, histories, width=width)
         schema = self._schema_for(requests, width)
         batch = Split("requests", schema, columns, self.users.table, self.items.table).batch(slice(None))
         if items is not None:
-            batch = self._patch_items(batch, requests, items)
-        return self._patch_users(batch, requests, users) if users is not None else batch
+            patch = self.items.patch(items) if isinstance(items, pl.DataFrame) else items
+            batch = self._patch_items(batch, requests, histories, patch)
+        if users is not None and "user_id" in requests.columns:
+            patch = self.users.patch(users) if isinstance(users, pl.DataFrame) else users
+            batch = _patch_users(batch, requests, patch)
+        return batch
 
     def save(self, folder: Path) -> None:
         """Write JSON and Arrow files into ``folder``, which is made if it is not there."""
@@ -286,19 +292,19 @@ class FeatureTransform:
             "feedback": feedback_values(requests, shown, self.feedback, width),
         }
 
-    def _patch_items(self, batch: ListBatch, requests: pl.DataFrame, items: pl.DataFrame) -> ListBatch:
-        ids, table = self.items.patch(items)
-        offered = candidate_lists(requests)
-        rows_BN = pad(ids.encode(offered.flat), offered.count, batch.num_candidates)
+    def _patch_items(
+        self, batch: ListBatch, requests: pl.DataFrame, histories: History | None, patch: Patch
+    ) -> ListBatch:
+        table, offered = patch.table, candidate_lists(requests)
+        rows_BN = pad(patch.ids.encode(offered.flat), offered.count, batch.num_candidates)
         batch = replace(
             batch,
             item_numeric_BNF=_laid_over(batch.item_numeric_BNF, table.numeric, rows_BN),
             item_categories_BNC=_laid_over(batch.item_categories_BNC, table.categories, rows_BN),
         )
-        if "history" not in requests.columns:
+        if histories is None:
             return batch
-        histories = history_lists(requests, self.history)
-        rows_BH = histories.padded({"row": ids.encode(histories.items)}, self.history)["row"]
+        rows_BH = histories.padded({"row": patch.ids.encode(histories.items)}, self.history)["row"]
         organic_BH = np.where(rows_BH > 0, table.organic[rows_BH], batch.history_organic_BH.numpy())
         return replace(
             batch,
@@ -307,16 +313,14 @@ class FeatureTransform:
             history_categories_BHC=_laid_over(batch.history_categories_BHC, table.categories, rows_BH),
         )
 
-    def _patch_users(self, batch: ListBatch, requests: pl.DataFrame, users: pl.DataFrame) -> ListBatch:
-        if "user_id" not in requests.columns:
-            return batch
-        ids, table = self.users.patch(users)
-        rows_B = ids.encode(requests["user_id"])
-        return replace(
-            batch,
-            user_numeric_BF=_laid_over(batch.user_numeric_BF, table.numeric, rows_B),
-            user_categories_BC=_laid_over(batch.user_categories_BC, table.categories, rows_B),
-        )
+
+def _patch_users(batch: ListBatch, requests: pl.DataFrame, patch: Patch) -> ListBatch:
+    rows_B = patch.ids.encode(requests["user_id"])
+    return replace(
+        batch,
+        user_numeric_BF=_laid_over(batch.user_numeric_BF, patch.table.numeric, rows_B),
+        user_categories_BC=_laid_over(batch.user_categories_BC, patch.table.categories, rows_B),
+    )
 
 
 def _laid_over(features: torch.Tensor, table: Array, rows: NDArray[np.int32]) -> torch.Tensor:

@@ -30,6 +30,8 @@ FIXED = {
     "history": IDS,
     "history_feedback": NUMBERS,
     "history_timestamp": TIMES,
+    "arm": ID,
+    "model_version": ID,
 }
 PREFIXED = {"feedback_": NUMBERS, "context_": SCALAR, "candidate_": NUMBERS, "history_context_": SCALARS}
 REQUIRED = ("request_id", "user_id", "timestamp", "candidates", "exposed")
@@ -66,7 +68,7 @@ def shape_of(name: str) -> str | None:
 
 def is_outcome(name: str) -> bool:
     """True for what is only known after the list was shown; a request that is to be ranked has none of it."""
-    return name in ("exposed", "propensity") or name.startswith("feedback_")
+    return name in ("exposed", "propensity", "arm", "model_version") or name.startswith("feedback_")
 
 
 def feedback_columns(frame: pl.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ matplotlib.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slatewise.evaluation.curves import Curve, Curves
 from slatewise.evaluation.regression import CalibrationBin
 from slatewise.evaluation.results import Row
+from slatewise.evaluation.sequential import Walk
 from slatewise.evaluation.words import label, scaled
 
 INK = "#010203"  # stands for the page's text colour and is replaced in the SVG
@@ -183,6 +186,38 @@ def profile(
         axis.legend(fontsize=8)
         figure.savefig(png, dpi=120, facecolor="white")
         return _svg(figure, f"{title}: {', '.join(lines)}")
+
+
+def confidence_sequences(walks: Mapping[str, Walk], what: str) -> str:
+    """The difference of each arm over the requests, with the band that holds at every look at once (wide) and the
+    interval that is right for one look only (dark); 0 is dashed. ``what`` names the difference."""
+    shown = {arm: walk for arm, walk in walks.items() if len(walk.request_T)}
+    if not shown:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 2.9 * len(shown)), layout="constrained")
+        axes = figure.subplots(len(shown), 1, squeeze=False).flatten()
+        for axis, (arm, walk), colour in zip(axes, shown.items(), itertools.cycle(LINES), strict=False):
+            _band(axis, walk, colour)
+            axis.set_title(f"{arm}: {what}")
+        axes[-1].set_xlabel("requests of both arms")
+        return _svg(figure, f"{what} with its confidence sequence, for {', '.join(shown)}")
+
+
+def _band(axis: Axes, walk: Walk, colour: str) -> None:
+    """A few hundred looks of it, evenly spread and the last one."""
+    at = np.unique(np.linspace(0, len(walk.request_T) - 1, 400).astype(int))
+    request, middle = walk.request_T[at], walk.difference_T[at]
+    for half, alpha in ((walk.half_T[at], 0.18), (walk.fixed_T[at], 0.35)):
+        axis.fill_between(request, middle - half, middle + half, color=colour, alpha=alpha, linewidth=0)
+    axis.plot(request, middle, color=colour, linewidth=1.4)
+    axis.axhline(0.0, color=INK, linewidth=0.8, linestyle="--")
+    late = walk.half_T[len(walk.half_T) // 20 :]  # the first looks are too wide to be shown whole
+    reach = float(np.max(late[np.isfinite(late)], initial=0.0)) + float(np.abs(middle).max())
+    if reach > 0:
+        axis.set_ylim(-reach, reach)
+    axis.tick_params(length=0)
+    axis.grid()
 
 
 def _half_width(row: Row, metric: str) -> float:

@@ -15,8 +15,8 @@ def base(metric: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether tables show the metric in percent."""
-    return base(metric) not in PLAIN
+    """Whether tables show the metric in percent; an amount for each of something (``click/request``) is none."""
+    return base(metric) not in PLAIN and "/" not in metric
 
 
 def lower_is_better(metric: str) -> bool:
@@ -42,6 +42,8 @@ def written(metric: str, value: float | None) -> str:
     number = scaled(metric, value)
     if is_share(metric):
         return f"{number:.2f}"
+    if "/" in metric:
+        return f"{number:,.4g}" if abs(number) < 1000 else f"{number:,.0f}"
     return (
         f"{number:,.0f}"
         if abs(number) >= 1000

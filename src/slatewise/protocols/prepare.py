@@ -23,6 +23,7 @@ from slatewise.data.history import (
     with_feedback,
 )
 from slatewise.data.log import Lists
+from slatewise.data.log_columns import is_outcome
 from slatewise.data.prepared import JUDGES, SPLITS
 from slatewise.data.requests import width_of
 from slatewise.data.schema import CANDIDATES_FROM, Manifest
@@ -164,7 +165,7 @@ def _write_examples(requests: pl.DataFrame, histories: History, folder: Path) ->
     golden requests that every ranker carries."""
     few = slice(0, EXAMPLES)
     asked = requests[few].select(
-        pl.exclude("split", "exposed", "propensity", "^feedback_.*$", "history", "^history_.*$")
+        pl.exclude("split", "history", "^history_.*$", *filter(is_outcome, requests.columns))
     )
     asked.with_columns(history_columns(histories.rows(few))).write_parquet(folder / "examples.parquet")
 

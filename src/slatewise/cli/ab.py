@@ -1,0 +1,105 @@
+"""``slatewise ab``: what an A/B test in a log says, whenever and however often you look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from slatewise.evaluation.experiment import Verdict
+
+
+def command(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="Requests in the log schema with the column arm.")
+    ],
+    metric: Annotated[str, typer.Option(help="Feedback that counts, summed over the list.")] = "click",
+    unit: Annotated[
+        str, typer.Option(help="What was assigned to arms: user_id, request_id or a context_….")
+    ] = "user_id",
+    control: Annotated[
+        str | None, typer.Option(help="The arm to compare with; default: the one with the most requests.")
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARM=SHARE", help="Planned share of the units; one for each arm. Default: equal."
+        ),
+    ] = None,
+    planned: Annotated[
+        int,
+        typer.Option(help="Units planned for an arm and the control: where the sequential test is sharpest."),
+    ] = 10_000,
+    burn_in: Annotated[int, typer.Option(help="Units an arm needs before the first look.")] = 100,
+    out: Annotated[Path | None, typer.Option(metavar="REPORT", help="Folder for a report.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
+) -> None:
+    """Compare the arms of an experiment: means, differences, sample ratio, an always-valid test."""
+    import msgspec
+
+    from slatewise.data.check import read_requests
+    from slatewise.evaluation.experiment import judge, read_experiment
+    from slatewise.evaluation.experiment_report import write
+    from slatewise.evaluation.sequential import Config
+
+    experiment = read_experiment(read_requests(log), metric, unit)
+    config = Config(planned=planned, burn_in=burn_in)
+    verdict = judge(experiment, control=control, shares=_shares(share or []), config=config)
+    page = write(out, verdict, log) if out is not None else None
+    if json:
+        print(msgspec.json.encode(_facts(verdict)).decode())
+        return
+    _print(verdict)
+    if page is not None:
+        print(f"written: {page}")
+
+
+def _shares(settings: list[str]) -> dict[str, float]:
+    from slatewise.errors import ConfigError
+
+    shares = {}
+    for setting in settings:
+        name, equals, text = setting.rpartition("=")
+        try:
+            shares[name] = float(text)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--share needs ARM=SHARE, such as goalrank=0.3, got '{setting}'.")
+    return shares
+
+
+def _facts(verdict: Verdict) -> dict[str, Any]:
+    from slatewise.evaluation.experiment_report import notes
+
+    return {
+        "metric": verdict.experiment.metric,
+        "unit": verdict.experiment.unit_name,
+        "control": verdict.control,
+        "rows": verdict.arms,
+        "differences": verdict.differences,
+        "sample_ratio": verdict.ratio,
+        "sequential": verdict.sequential,
+        "shared_units": verdict.shared_units,
+        "left_out": verdict.experiment.left_out,
+        "notes": list(notes(verdict)),
+    }
+
+
+def _print(verdict: Verdict) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from slatewise.evaluation.experiment_report import arms, differences, notes, sequential
+
+    console = Console()
+    for part in (arms(verdict), differences(verdict), sequential(verdict)):
+        table = Table(*part.heads, title=part.title, title_justify="left")
+        for row in part.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for note in notes(verdict):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)

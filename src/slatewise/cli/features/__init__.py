@@ -1,0 +1,1 @@
+"""The feature store that servers read users, items and histories from."""

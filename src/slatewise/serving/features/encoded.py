@@ -1,0 +1,95 @@
+"""Rows of a store as the numbers a model reads: each row is encoded when it is first seen, and again when it changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from slatewise.data.entities import EntityFeatures, Patch
+from slatewise.data.tables import Entities
+from slatewise.data.vocab import Vocab
+from slatewise.serving.features.reader import Reader
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_Row = tuple[NDArray[Any], NDArray[Any], bool]  # numbers, category codes, organic
+
+
+class Encoder:
+    """Users' or items' rows to features, through the ranker's own transform; remembers what it encoded.
+
+    Encoding is what the time goes to (a table of fifty rows costs milliseconds, whatever its size), and most rows of a
+    request were in an earlier one.
+    """
+
+    def __init__(self, entity: EntityFeatures, reader: Reader, size: int = 100_000) -> None:
+        """``entity``: of the ranker's transform.   ``reader``: counts damage.   ``size``: rows remembered at most."""
+        self._entity, self._reader, self._size = entity, reader, size
+        self._known: dict[str, tuple[bytes, _Row | None]] = {}
+        self._lock = threading.Lock()
+
+    def patch(self, rows: Mapping[str, bytes]) -> Patch | None:
+        """Features of these entities; None where there is none, or none can be read."""
+        with self._lock:
+            fresh = {name: body for name, body in rows.items() if self._known.get(name, (b"",))[0] != body}
+            if fresh:
+                self._learn(fresh)
+            found = {name: row for name in rows if (row := self._known[name][1]) is not None}
+            self._forget()
+        if not found:
+            return None
+        return Patch(Vocab(pl.Series(list(found), dtype=pl.String)), self._table(list(found.values())))
+
+    def _learn(self, fresh: Mapping[str, bytes]) -> None:
+        """Encode rows, those with the same columns together: what a row does not name stays as prepared."""
+        alike: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+        for name, body in fresh.items():
+            self._known.pop(name, None)  # it goes to the end of those that are remembered
+            self._known[name] = body, None
+            if (row := self._read(body)) is not None:
+                alike.setdefault(tuple(row), {})[name] = row
+        for columns, group in alike.items():
+            patch = self._entity.patch(_frame(self._entity.key, columns, group))
+            for name, at in zip(group, patch.ids.encode(pl.Series(list(group))), strict=True):
+                features = patch.table.numeric[at], patch.table.categories[at], bool(patch.table.organic[at])
+                self._known[name] = fresh[name], features
+
+    def _forget(self) -> None:
+        """The rows that were encoded longest ago go first."""
+        while len(self._known) > self._size:
+            del self._known[next(iter(self._known))]
+
+    def _table(self, rows: Sequence[_Row]) -> Entities:
+        numbers, codes, organic = zip(*rows, strict=True)
+        prepared = self._entity.table
+        return Entities(
+            np.stack([np.zeros_like(prepared.numeric[0]), *numbers]),
+            np.stack([np.zeros_like(prepared.categories[0]), *codes]),
+            np.zeros((len(rows) + 1, 0), np.float32),
+            np.array([False, *organic]),
+        )
+
+    def _read(self, body: bytes) -> dict[str, Any] | None:
+        try:
+            return _decode(body)
+        except msgspec.DecodeError:
+            self._reader.count(damaged=1)
+            return None
+
+
+def _frame(key: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    table = {name: series([row[name] for row in rows.values()]) for name in columns}
+    return pl.DataFrame({**table, key: list(rows)})
+
+
+def series(values: Sequence[Any]) -> pl.Series:
+    """Values of one type as they are; of several, as strings."""
+    types = {type(value) for value in values} - {type(None)}
+    if types <= {int, float} or len(types) == 1:
+        return pl.Series(values, strict=False)
+    return pl.Series([None if value is None else str(value) for value in values], dtype=pl.String)

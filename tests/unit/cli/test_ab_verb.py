@@ -1,0 +1,89 @@
+"""``slatewise ab``: tables for people, one object for machines, mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from slatewise.cli import main
+
+
+def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["slatewise", "ab", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    rng, count = np.random.default_rng(0), 1500
+    user = rng.integers(0, 600, count)
+    table = {
+        "request_id": np.arange(count),
+        "user_id": user,
+        "timestamp": np.arange(count) + 1_700_000_000,
+        "candidates": [["x", "y"]] * count,
+        "exposed": [["y"]] * count,
+        "feedback_click": rng.binomial(1, np.where(user % 3 == 0, 0.4, 0.2))[:, None].astype(float).tolist(),
+        "arm": ["old" if one % 3 else "new" for one in user],
+    }
+    path = tmp_path / "log.parquet"
+    pl.DataFrame(table).write_parquet(path)
+    return path
+
+
+SHARES = ["--share", "new=0.3333333", "--share", "old=0.6666667"]
+
+
+def test_for_machines(log: Path, monkeypatch, capsys) -> None:
+    code, printed, _ = call(monkeypatch, capsys, str(log), "--json", *SHARES)
+    assert code == 0
+    answer = json.loads(printed)
+    assert (answer["metric"], answer["unit"], answer["control"]) == ("click", "user_id", "old")
+    assert [row["arm"] for row in answer["rows"]] == ["new", "old"]
+    assert answer["differences"][0]["difference"] > 0.1
+    assert answer["differences"][0]["p"] < 1e-6
+    assert answer["sequential"][0]["crossed"] < 1500
+    assert not answer["sample_ratio"]["mismatch"]
+    assert (answer["left_out"], answer["shared_units"]) == ({}, 0)
+
+
+def test_for_people(log: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    more = ["--control", "new", "--planned", "600", "--burn-in", "50", "--out", str(tmp_path / "report")]
+    code, printed, _ = call(monkeypatch, capsys, str(log), *more)
+    assert code == 0
+    for words in ("new (control)", "Differences from new", "told apart", "Sample ratio mismatch"):
+        assert words in printed
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+MISTAKES = [
+    (["--metric", "sale"], "no metric 'sale'"),
+    (["--share", "new"], "--share needs ARM=SHARE"),
+    (["--share", "new=x"], "--share needs ARM=SHARE"),
+    (["--share", "new=0.5"], "name every arm"),
+    (["--planned", "0"], "planned is 0"),
+]
+
+
+@pytest.mark.parametrize(("more", "said"), MISTAKES)
+def test_mistakes(log: Path, tmp_path: Path, monkeypatch, capsys, more, said: str) -> None:
+    code, printed, error = call(monkeypatch, capsys, str(log), "--out", str(tmp_path / "report"), *more)
+    assert (code, printed) == (2, "")
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "report").exists()
+
+
+def test_no_such_log(tmp_path: Path, monkeypatch, capsys) -> None:
+    code, _, error = call(monkeypatch, capsys, str(tmp_path / "none.parquet"))
+    assert code == 2
+    assert "there is no file" in error

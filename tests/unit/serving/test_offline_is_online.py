@@ -1,0 +1,172 @@
+"""The vectors that a model sees online are those of the prepared data, bit for bit, history included.
+
+A log is served again, request after request: features come from a store, and each request's exposure and feedback
+go to the recorder before the next is asked. Every batch must equal the prepared batch of the same request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import fakeredis
+import polars as pl
+import pytest
+import torch
+
+from sample_logs import item_table, random_requests, user_table
+from served import START
+from slatewise.api import prepare
+from slatewise.data.check import normalise
+from slatewise.data.features import FeatureTransform
+from slatewise.data.log_files import read_frame
+from slatewise.data.log_tables import check_table
+from slatewise.data.prepared import PreparedData
+from slatewise.serving.features import Store, open_store
+from slatewise.serving.features.load import load_interactions, load_table
+from slatewise.serving.features.online import OnlineFeatures
+from slatewise.serving.features.reader import Reader
+from slatewise.serving.features.redis import RedisStore
+from slatewise.serving.log import open_log
+from slatewise.serving.log.export import export
+from slatewise.serving.recorder import Recorder
+from slatewise.serving.records import Chosen, Exposure, Feedback
+
+OUTCOMES = ("exposed_BE", "exposed_mask_BE", "feedback_BEK", "request_B")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "sqlite":
+        return open_store(str(tmp_path / "features.db"))
+    return RedisStore(fakeredis.FakeRedis())
+
+
+def make_log(folder: Path, *, interactions: bool) -> Path:
+    """150 requests with ties in time, and tables beside them."""
+    folder.mkdir()
+    requests = random_requests(150, strings=True).with_columns(
+        timestamp=(START + pl.col("timestamp") * 1_000_000).cast(pl.Datetime("us", "UTC")),
+        candidate_price=pl.Series([[None, *one[1:]] for one in random_requests(150)["candidate_price"]]),
+    )
+    requests.write_parquet(folder / "requests.parquet")
+    item_table(strings=True).drop("genres").write_parquet(folder / "items.parquet")
+    user_table(8).write_parquet(folder / "users.parquet")  # some users have no features
+    if interactions:
+        past = requests.filter(pl.int_range(pl.len()) % 3 == 0).select(
+            "user_id", "timestamp", pl.col("exposed").alias("item_id"), "^feedback_.*$", "context_device"
+        )
+        flat = past.explode("item_id", "feedback_click", "feedback_watch")
+        flat.sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def load(store: Store, folder: Path) -> None:
+    for table in ("users", "items"):
+        frame, faults = check_table(read_frame(folder / f"{table}.parquet"), table)
+        assert not faults
+        load_table(store, table, frame)
+    if (folder / "interactions.parquet").exists():
+        frame, _ = check_table(read_frame(folder / "interactions.parquet"), "interactions")
+        load_interactions(store, frame, keep=100)
+
+
+def in_order(data: PreparedData) -> list[tuple[str, int]]:
+    """Split and row of every request, in the order of the log."""
+    return [
+        (split, row) for split in ("train", "validation", "test") for row in range(len(data.split(split)))
+    ]
+
+
+def records_of(row: dict) -> list[Exposure | Feedback]:
+    """What a server would write of a logged request."""
+    shown = Exposure(
+        request_id=row["request_id"],
+        user_id=row["user_id"],
+        timestamp=row["timestamp"],
+        candidates=tuple(row["candidates"]),
+        served=tuple(row["exposed"]),
+        scores=tuple(row["candidate_scores"]),
+        features={"price": tuple(row["candidate_price"])},
+        context={name: row[f"context_{name}"] for name in ("hour", "device", "load")},
+        propensity=row["propensity"],
+    )
+    events = [
+        Feedback(
+            request_id=row["request_id"], kind=kind, position=place + 1, value=value, event_id=f"{place}"
+        )
+        for kind in ("click", "watch")
+        for place, value in enumerate(row[f"feedback_{kind}"])
+        if value
+    ]
+    return [shown, *events]
+
+
+def assert_equal(online, offline, what: str) -> None:
+    for field in fields(online):
+        if field.name not in OUTCOMES:
+            ours, theirs = getattr(online, field.name), getattr(offline, field.name)
+            assert torch.equal(ours, theirs), f"{what}: {field.name}\n{ours}\n{theirs}"
+
+
+CASES = {
+    "history of exposures": {},
+    "history of positives": {"history_from": "positive"},
+    "short history of two kinds": {"history": 3, "target": {"click": 1.0, "watch": 0.3}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_log_served_again_gives_its_prepared_batches(store: Store, tmp_path: Path, case: str) -> None:
+    source = make_log(tmp_path / "log", interactions=False)
+    data = prepare("parquet", tmp_path / "data", source=source, protocol_options=CASES[case])
+    transform = FeatureTransform.load(data.path / "transform")
+    load(store, source)
+    online = OnlineFeatures(Reader(store), transform, data.manifest)
+    recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
+    requests = normalise(read_frame(source / "requests.parquet"))
+    asked = requests.drop("exposed", "propensity", "^feedback_.*$")
+    assert requests["timestamp"].is_sorted()
+    full = 0
+    for at, (split, row) in enumerate(in_order(data)):
+        batch = online.batch(asked[at])
+        assert_equal(batch, data.split(split).batch(slice(row, row + 1)), f"request {at}")
+        full += int(batch.history_mask_BH.sum())
+        recorder.write(records_of(requests.row(at, named=True)))
+    assert full > 300
+    recorder.close()
+    assert recorder.lost_events == 0
+    assert online.reader.counts.failures == online.reader.counts.damaged == 0
+    exported_log_prepares_to_the_same(tmp_path, source, data, CASES[case])
+
+
+def exported_log_prepares_to_the_same(folder: Path, source: Path, data: PreparedData, options: dict) -> None:
+    """What the server wrote trains the next model on the very same vectors and feedback."""
+    log = open_log(str(folder / "log.db"))
+    (folder / "again").mkdir()
+    for name in ("users", "items"):
+        (folder / "again" / f"{name}.parquet").write_bytes((source / f"{name}.parquet").read_bytes())
+    export(log, folder / "again" / "requests.parquet", Chosen())
+    log.close()
+    again = prepare("parquet", folder / "data2", source=folder / "again", protocol_options=options)
+    for split, rows in (("train", 105), ("validation", 15), ("test", 30)):
+        first, second = data.split(split).batch(slice(0, rows)), again.split(split).batch(slice(0, rows))
+        for field in fields(first):
+            assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+
+
+def test_loaded_interactions_are_the_history_that_preparation_took(store: Store, tmp_path: Path) -> None:
+    source = make_log(tmp_path / "log", interactions=True)
+    data = prepare("parquet", tmp_path / "data", source=source, protocol_options={"history": 6})
+    load(store, source)
+    load(store, source)  # to load again changes nothing
+    online = OnlineFeatures(Reader(store), FeatureTransform.load(data.path / "transform"), data.manifest)
+    requests = normalise(read_frame(source / "requests.parquet")).drop(
+        "exposed", "propensity", "^feedback_.*$"
+    )
+    start = 0
+    for split in ("train", "validation", "test"):
+        size = len(data.split(split))
+        batch = online.batch(requests.slice(start, size))  # many requests at once
+        assert_equal(batch, data.split(split).batch(slice(None)), split)
+        start += size
