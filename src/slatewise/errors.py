@@ -19,3 +19,7 @@ class RunError(SlatewiseError):
 
 class TrainingError(SlatewiseError):
     """Training cannot go on: the loss is not finite, or a checkpoint does not fit the model."""
+
+
+class ExportError(SlatewiseError):
+    """A ranker cannot be written as a graph, or what was written does not rank as the ranker does."""
