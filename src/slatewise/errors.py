@@ -21,6 +21,10 @@ class TrainingError(SlatewiseError):
     """Training cannot go on: the loss is not finite, or a checkpoint does not fit the model."""
 
 
+class ExportError(SlatewiseError):
+    """A ranker cannot be written as a graph, or what was written does not rank as the ranker does."""
+
+
 class RequestError(SlatewiseError):
     """What a caller of the server sent is not what its schema says; ``field`` is the path to it, e.g. ``served[2]``."""
 

@@ -27,11 +27,13 @@ class Slate:
         order_BL: chosen candidates, best position first (indices into the candidate axis).
         mask_BL: True where the list has an item; False behind the end of a request with N < L candidates.
         log_prob_B: log-probability of the list under the policy that wrote it, in nats.
+        first_BN: logits of the first position, where the strategy came by them on its way.
     """
 
     order_BL: Tensor
     mask_BL: Tensor
     log_prob_B: Tensor
+    first_BN: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,30 @@ class Ranking:
     order_BL: Tensor
     mask_BL: Tensor
     score_BN: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request is served with: the list, and what the policy says of it.
+
+    Attributes:
+        order_BL: the list, best position first (indices into the candidate axis); 0 where the mask is False.
+        mask_BL: True where the list has an item.
+        log_prob_B: log-probability of the list under the policy's generator, in nats; NaN where it has none, because a
+            reward chose.
+        score_BN: what the policy thinks of each candidate at the first position, the higher the better: a generator's
+            logit, or a reward's value of the list that is this one item; unreal candidates are -inf.
+    """
+
+    order_BL: Tensor
+    mask_BL: Tensor
+    log_prob_B: Tensor
+    score_BN: Tensor
+
+    def ranking(self, mask_BN: Tensor) -> Ranking:
+        """The same as metrics read it: the list first, then the other candidates by score."""
+        score_BN = full_order_scores(self.order_BL, self.mask_BL, self.score_BN, mask_BN)
+        return Ranking(self.order_BL, self.mask_BL, score_BN)
 
 
 @dataclass(frozen=True)

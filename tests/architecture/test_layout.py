@@ -23,6 +23,7 @@ VERBS = {
     "data.datasets": ("load",),
     "decoding": ("decode", "propose"),
     "evaluation.judges": ("build",),
+    "export.backends": ("load",),
     "generators": ("build",),
     "groups": ("build",),
     "methods": ("fit",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -28,11 +30,17 @@ def decode(
 ) -> Slate:
     """The greedy list of each request."""
     memory = encode(generator, batch)
-    lists_BGL, log_prob_BG = _write(generator, memory, length)
-    return to_slate(memory, lists_BGL[:, 0], log_prob_BG[:, 0])
+    lists_BGL, log_prob_BG, first_BGN = _write(generator, memory, length)
+    return replace(to_slate(memory, lists_BGL[:, 0], log_prob_BG[:, 0]), first_BN=first_BGN[:, 0])
 
 
-def _write(generator: Generator, memory: Memory, length: int) -> tuple[Tensor, Tensor]:
-    return write(
-        generator, memory, length=length, count=1, choose=lambda _, logits_BGN: logits_BGN.argmax(-1)
-    )
+def _write(generator: Generator, memory: Memory, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    first: list[Tensor] = []
+
+    def choose(position: int, logits_BGN: Tensor) -> Tensor:
+        if position == 0:
+            first.append(logits_BGN)
+        return logits_BGN.argmax(-1)
+
+    lists_BGL, log_prob_BG = write(generator, memory, length=length, count=1, choose=choose)
+    return lists_BGL, log_prob_BG, first[0]

@@ -30,8 +30,16 @@ def propose(
     generator: Generator, memory: Memory, *, length: int, count: int, rng: torch.Generator, config: Config
 ) -> Tensor:
     """``count`` independent Plackett–Luce samples (B, G, L) of the first step's softmax."""
+    mask_BN = memory.mask_BN
+    noise_BGN = gumbel((memory.size, count, mask_BN.shape[1]), rng, mask_BN.device)
+    return perturbed(generator, memory, noise_BGN, length=length, config=config)
+
+
+def perturbed(
+    generator: Generator, memory: Memory, noise_BGN: Tensor, *, length: int, config: Config
+) -> Tensor:
+    """The lists (B, G, L) that given noise makes; the noise may be one for all requests (1, G, N)."""
     score_B1N = first_logits(generator, memory)[:, None] / config.temperature
-    noise_BGN = gumbel((memory.size, count, score_B1N.shape[2]), rng, score_B1N.device)
     return top_lists(score_B1N + noise_BGN, memory.mask_BN, length)
 
 

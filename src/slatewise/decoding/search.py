@@ -70,7 +70,9 @@ def beam_search(
 
 def _possible(beam: Beam, total_BKN: Tensor, mask_BN: Tensor) -> Tensor:
     """Totals with -inf for what cannot be; a request that ran out of candidates keeps its prefixes."""
-    taken_BKN = torch.zeros_like(total_BKN, dtype=torch.bool).scatter_(2, beam.lists_BKT, True)
+    taken_BKN = torch.zeros_like(total_BKN, dtype=torch.bool)
+    if beam.length:
+        taken_BKN = taken_BKN.scatter(2, beam.lists_BKT, True)
     closed_BKN = (
         taken_BKN | ~mask_BN[:, None] | (total_BKN <= CLOSED / 2) | beam.score_BK[..., None].isneginf()
     )
@@ -82,11 +84,15 @@ def _possible(beam: Beam, total_BKN: Tensor, mask_BN: Tensor) -> Tensor:
 
 
 def _extend(beam: Beam, total_BKN: Tensor, width: int, branch: int) -> Beam:
-    total_BKb, item_BKb = total_BKN.topk(min(branch, total_BKN.shape[2]), dim=2)
-    kept = total_BKb.shape[2]
+    kept = (
+        branch if branch <= total_BKN.shape[2] else total_BKN.shape[2]
+    )  # decided while a graph is traced: no min()
+    total_BKb, item_BKb = total_BKN.topk(kept, dim=2)
     score_BK, place_BK = total_BKb.flatten(1).topk(min(width, total_BKb.shape[1] * kept), dim=1)
     parent_BK = place_BK // kept
     item_BK1 = item_BKb.flatten(1).gather(1, place_BK)[..., None]
+    if not beam.length:
+        return Beam(item_BK1, score_BK, parent_BK)
     prefix_BKT = beam.lists_BKT.gather(1, parent_BK[..., None].expand(-1, -1, beam.length))
     return Beam(torch.cat([prefix_BKT, item_BK1], 2), score_BK, parent_BK)
 

@@ -168,10 +168,14 @@ class OneRanker(ScoreGenerator):
         if wants is not None:
             return torch.einsum("rv,rnv->rn", wants.vector_RV, self.item_vectors(item_RND))
         codes_RNS = self.items.codes_IS[index_RN]
-        log_prob_RN = mixture(
-            self.paths.score_paths(places.state_RD, codes_RNS.clamp_min(0), self.items.trie()),
-            self.head_weight_J.log(),
+        node_IS, known_I = self.items.places()
+        log_prob_RJN = self.paths.score_paths(
+            places.state_RD,
+            codes_RNS.clamp_min(0),
+            self.items.trie(),
+            (node_IS[index_RN], known_I[index_RN]),
         )
+        log_prob_RN = mixture(log_prob_RJN, self.head_weight_J.log())
         # an item without a path is found by nobody; finite, so that it can be trained beside others
         return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, CLOSED).clamp_min(CLOSED)
 

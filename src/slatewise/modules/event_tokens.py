@@ -137,7 +137,16 @@ def before(time_BT: Tensor) -> Tensor:
     apart_BT = torch.ones_like(time_BT, dtype=torch.bool)
     apart_BT[:, 1:] = time_BT[:, 1:] > time_BT[:, :-1]
     shifted_BT = torch.cat([torch.zeros_like(time_BT[:, :1]), time_BT[:, :-1]], 1)
-    return (shifted_BT * apart_BT).cummax(1).values
+    return _running_max(shifted_BT * apart_BT)
+
+
+def _running_max(x_BT: Tensor) -> Tensor:
+    """The largest up to each place, of numbers that are not negative, in log2(T) passes; ONNX has no ``cummax``."""
+    reach = 1
+    while reach < x_BT.shape[1]:
+        behind_BT = torch.cat([torch.zeros_like(x_BT[:, :reach]), x_BT[:, :-reach]], 1)
+        x_BT, reach = torch.maximum(x_BT, behind_BT), 2 * reach
+    return x_BT
 
 
 def _wider(x_BH: Tensor) -> Tensor:
@@ -152,5 +161,5 @@ def _wider(x_BH: Tensor) -> Tensor:
 def _place(x_BT: Tensor, place_B: Tensor, value_B: Tensor) -> Tensor:
     """``x_BT`` with ``value_B`` at ``place_B`` of each row."""
     x_BT = x_BT.clone()
-    x_BT[torch.arange(len(place_B), device=place_B.device), place_B] = value_B
+    x_BT[torch.arange(place_B.shape[0], device=place_B.device), place_B] = value_B
     return x_BT

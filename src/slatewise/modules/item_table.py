@@ -62,7 +62,7 @@ class ItemTable(nn.Module):
             nn.init.normal_(table.weight, std=START)  # type: ignore[arg-type]
         self.norm = nn.LayerNorm(width)
         self.codes = max(codebooks, default=0)
-        self._tries: dict[tuple[Any, ...], Trie] = {}
+        self._tries: dict[bool, tuple[Any, tuple[Trie, tuple[Tensor, Tensor]]]] = {}
         self.register_buffer("numeric_IF", torch.zeros(items, len(schema.item_numeric)))
         self.register_buffer(
             "categories_IC", torch.zeros(items, len(schema.item_categories), dtype=torch.long)
@@ -102,12 +102,23 @@ class ItemTable(nn.Module):
 
     def trie(self, trained: bool = False) -> Trie:
         """The paths of the catalogue's items, or of those alone that training saw; built when first asked for."""
-        key = (trained, self.codes_IS.device, self.codes_IS._version)
-        if key not in self._tries:
+        return self._found(trained)[0]
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Where each item's path leads in the trie: the nodes that it passes (I, S + 1), and whether it is an item's (I,)."""
+        return self._found(False)[1]
+
+    def _found(self, trained: bool) -> tuple[Trie, tuple[Tensor, Tensor]]:
+        # while a graph is traced the codes are symbols: what was built from the numbers goes in as it is
+        if torch.compiler.is_exporting():
+            return self._tries[trained][1]
+        key = (self.codes_IS.device, self.codes_IS._version)
+        if trained not in self._tries or self._tries[trained][0] != key:
             known_I = torch.arange(len(self.codes_IS), device=self.codes_IS.device) < self.trained
             real_I = self.catalogue_I & known_I if trained else self.catalogue_I
-            self._tries[key] = build_trie(self.codes_IS, real_I, self.codes)
-        return self._tries[key]
+            trie = build_trie(self.codes_IS, real_I, self.codes)
+            self._tries[trained] = key, (trie, trie.find(self.codes_IS.clamp_min(0)))
+        return self._tries[trained][1]
 
     def catalogue(self) -> Tensor:
         """Indices (M,) of the items that may be recommended."""

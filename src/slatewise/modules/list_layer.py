@@ -22,8 +22,8 @@ class Earlier(NamedTuple):
     """What a layer's later positions need of T earlier ones, and all that they need.
 
     Attributes:
-        attended: attention's keys and values, each (..., heads, T, D / heads); None without attention.
-        summed: the items as the pairwise sum adds them up (..., T, D); None without it.
+        attended: attention's keys and values, each (..., heads, T, D / heads); None without attention, and at T = 0.
+        summed: the items as the pairwise sum adds them up (..., T, D); None without it, and at T = 0.
     """
 
     attended: KeyValue | None
@@ -31,18 +31,18 @@ class Earlier(NamedTuple):
 
     def of(self, parent_BK: Tensor) -> Earlier:
         """The same of the chosen prefixes of each request; the first axes are (B, prefixes)."""
-        row_B1 = torch.arange(len(parent_BK), device=parent_BK.device)[:, None]
+        row_B1 = torch.arange(parent_BK.shape[0], device=parent_BK.device)[:, None]
         pick = (row_B1, parent_BK)
         kept = self.attended and KeyValue(self.attended.key[pick], self.attended.value[pick])
         return Earlier(kept, None if self.summed is None else self.summed[pick])
 
     def append(self, later: Earlier) -> Earlier:
         """With the next position behind the earlier ones."""
-        attended, summed = self.attended, self.summed
-        if attended is not None and later.attended is not None:
-            attended = attended.append(later.attended)
-        if summed is not None and later.summed is not None:
-            summed = torch.cat([summed, later.summed], -2)
+        attended, summed = later.attended, later.summed
+        if self.attended is not None and attended is not None:
+            attended = self.attended.append(attended)
+        if self.summed is not None and summed is not None:
+            summed = torch.cat([self.summed, summed], -2)
         return Earlier(attended, summed)
 
 
@@ -77,8 +77,10 @@ class Pairwise(nn.Module):
             seen_RLD = torch.addcmul(seen_RLD, gain_TSD[:, s], other_RTD)
         return self.out(seen_RLD * self.own(y_RLD))
 
-    def extend(self, other_BKTD: Tensor, y_BKND: Tensor) -> Tensor:
-        """Each of N items as the next position behind T others."""
+    def extend(self, other_BKTD: Tensor | None, y_BKND: Tensor) -> Tensor:
+        """Each of N items as the next position behind T others; ``None``: behind nothing."""
+        if other_BKTD is None:
+            return self.out(torch.zeros_like(y_BKND))
         t = other_BKTD.shape[-2]
         gain_TD = self.gain[self.length - 1 + t - torch.arange(t, device=y_BKND.device)]
         seen_BK1D = (other_BKTD * gain_TD).sum(-2, keepdim=True)
@@ -114,10 +116,10 @@ class ListLayer(nn.Module):
         """N rival items for the next position of K prefixes; ``x_BKND`` may have K = 1 for what all prefixes share."""
         y_BKND = self.norm_mix(x_BKND)
         attended, mixed_BKND = None, torch.zeros_like(x_BKND)
-        if self.attention is not None and earlier.attended is not None:
+        if self.attention is not None:
             attended = self.attention.project(y_BKND)
             mixed_BKND = mixed_BKND + self.attention.extend(y_BKND, earlier.attended, attended)
-        if self.pairwise is not None and earlier.summed is not None:
+        if self.pairwise is not None:
             mixed_BKND = mixed_BKND + self.pairwise.extend(earlier.summed, y_BKND)
         return self._rest(x_BKND, mixed_BKND), Rivals(y_BKND, attended)
 
@@ -131,7 +133,7 @@ class ListLayer(nn.Module):
     def chosen(self, rivals: Rivals, parent_BK: Tensor, item_BK: Tensor) -> Earlier:
         """The same of the rivals that were chosen, one behind each prefix that goes on (T = 1): keys and values are
         those that the extension has computed, the pairwise sum's projection is needed from here on."""
-        row_B1 = torch.arange(len(item_BK), device=item_BK.device)[:, None]
+        row_B1 = torch.arange(item_BK.shape[0], device=item_BK.device)[:, None]
         shared_BK = parent_BK.clamp_max(
             rivals.y_BKND.shape[1] - 1
         )  # one row for all prefixes, or one for each

@@ -60,9 +60,12 @@ class ListReader(nn.Module):
         """
         b, g, length, _ = item_BGLD.shape
         if length == 0:
-            return item_BGLD, Prefixes(0, tuple(layer.earlier(item_BGLD) for layer in self.layers))  # type: ignore[operator]
+            return item_BGLD, Prefixes(0, (Earlier(None, None),) * len(self.layers))
         allowed = torch.ones(length, length, dtype=torch.bool, device=item_BGLD.device)
-        allowed = allowed.tril() if self.causal else allowed & mask_BL.repeat_interleave(g, 0)[:, None]
+        if self.causal:
+            allowed = allowed.tril()
+        else:
+            allowed = allowed & mask_BL[:, None].expand(-1, g, -1).flatten(0, 1)[:, None]
         x_RLD, read = (item_BGLD + self.position[:length]).flatten(0, 1), []
         for layer in self.layers:
             x_RLD, earlier = layer(x_RLD, allowed)

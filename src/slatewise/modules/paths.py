@@ -56,9 +56,20 @@ class PathHeads(nn.Module):
         """
         return self._log_prob(self.starts(state), codes_JS[..., None, :], trie)[..., 0]
 
-    def score_paths(self, state: Tensor, codes_NS: Tensor, trie: Trie | None = None) -> Tensor:
-        """Log-probabilities (..., J, N) that every head gives to each of N paths (..., N, S), in nats."""
-        return self._log_prob(self.starts(state), codes_NS[..., None, :, :], trie)
+    def score_paths(
+        self,
+        state: Tensor,
+        codes_NS: Tensor,
+        trie: Trie | None = None,
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Log-probabilities (..., J, N) that every head gives to each of N paths (..., N, S), in nats.
+
+        ``places`` is what :meth:`Trie.find` says of the paths, where somebody has asked already.
+        """
+        if places is not None:
+            places = places[0][..., None, :, :], places[1][..., None, :]
+        return self._log_prob(self.starts(state), codes_NS[..., None, :, :], trie, places)
 
     def level_logits(self, starts: list[Tensor], prefix_Ns: Tensor) -> Tensor:
         """Logits (..., J, N, K) of the code behind N prefixes (..., 1 or J, N, s); one row for all where s is 0.
@@ -79,9 +90,17 @@ class PathHeads(nn.Module):
         head_JD = state[..., None, :] + F.gelu(self.head(state)).unflatten(-1, (self.heads, -1))
         return list(self.start(head_JD)[..., None, :].chunk(self.levels, -1))
 
-    def _log_prob(self, starts: list[Tensor], codes_NS: Tensor, trie: Trie | None) -> Tensor:
+    def _log_prob(
+        self,
+        starts: list[Tensor],
+        codes_NS: Tensor,
+        trie: Trie | None,
+        places: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """(..., J, N) for paths (..., 1 or J, N, S)."""
-        nodes_NS, known_N = (None, None) if trie is None else trie.find(codes_NS)
+        nodes_NS, known_N = (None, None)
+        if trie is not None:
+            nodes_NS, known_N = trie.find(codes_NS) if places is None else places
         total = starts[0].new_zeros(())
         for level in range(self.levels):
             logits_JNK = self.level_logits(starts, codes_NS[..., :level])

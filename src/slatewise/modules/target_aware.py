@@ -123,7 +123,7 @@ class TargetAware(nn.Module):
             past: keys and values of the past for each layer (:meth:`project`).   seen_RS: what of it may be seen.
         """
         task_RMD = self.state_map(state_RD)[:, None] + self.task
-        fake_RJD = self.fake_map(self.centre_JD).expand(len(state_RD), -1, -1)
+        fake_RJD = self.fake_map(self.centre_JD).expand(state_RD.shape[0], -1, -1)
         x_RQD = torch.cat([task_RMD, fake_RJD], 1)
         for layer, keys in zip(self.layers, past, strict=True):
             x_RQD = layer(x_RQD, keys, seen_RS, self.mask_QQ)
@@ -141,7 +141,7 @@ class TargetAware(nn.Module):
         semantic_RMD = torch.stack(heads, 1)
         if self.preference is None:
             return semantic_RMD
-        r, m, j = len(x_RQD), semantic_RMD.shape[1], fake_RJD.shape[1]
+        r, m, j = x_RQD.shape[0], semantic_RMD.shape[1], fake_RJD.shape[1]
         token_RMD = task_RMD if self.tokens == m else task_RMD.expand(-1, m, -1)
         both = torch.cat(
             [token_RMD[:, :, None].expand(-1, -1, j, -1), fake_RJD[:, None].expand(-1, m, -1, -1)], -1

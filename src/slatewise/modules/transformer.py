@@ -64,11 +64,13 @@ class Attention(nn.Module):
         )
         return self._join(out)
 
-    def extend(self, x_BND: Tensor, earlier: KeyValue, own: KeyValue) -> Tensor:
+    def extend(self, x_BND: Tensor, earlier: KeyValue | None, own: KeyValue) -> Tensor:
         """N rivals for one place: each sees the T ``earlier`` positions and itself, not the other N - 1.
 
-        The axes in front of N and T (requests, prefixes of a request) broadcast; T may be 0.
+        The axes in front of N and T (requests, prefixes of a request) broadcast; ``None``: there is nothing earlier.
         """
+        if earlier is None:
+            return self._join(own.value)
         query = self._split(self.query(x_BND)) / math.sqrt(own.key.shape[-1])
         seen = query @ earlier.key.transpose(-1, -2)
         itself = (query * own.key).sum(-1, keepdim=True).expand(*seen.shape[:-1], 1)

@@ -8,13 +8,32 @@ lists of several generators; ``search`` lets a reward model search for itself. E
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.names import plugin
-from slatewise.types import Ranking
+from slatewise.types import Answer, Ranking
+
+
+@dataclass(frozen=True)
+class Form:
+    """What has to be known of a policy to write it as one graph.
+
+    Attributes:
+        obstacle: why it cannot be one, as the end of a sentence; empty where it can.
+        fewest, most: widths of the candidate axis that its :meth:`Policy.answer` takes, beside the length of the list,
+            below which nobody goes; 0: no limit.
+        alone: ``rank`` treats a request in a batch otherwise than alone; ``answer`` treats it as alone.
+    """
+
+    obstacle: str = ""
+    fewest: int = 0
+    most: int = 0
+    alone: bool = False
 
 
 class Policy(nn.Module, ABC):
@@ -23,6 +42,37 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def rank(self, batch: ListBatch, length: int) -> Ranking:
         """The best list of ``length`` for each request; deterministic, without gradient."""
+
+    @torch.no_grad()
+    def answer(self, batch: ListBatch, length: int) -> Answer:
+        """The same list with what serving says beside it; what an exported graph computes.
+
+        Here for policies that sort by a score which is no logit.
+        """
+        ranking = self.rank(batch, length)
+        nothing_B = ranking.score_BN.new_full((batch.mask_BN.shape[0],), torch.nan)
+        return Answer(ranking.order_BL, ranking.mask_BL, nothing_B, ranking.score_BN)
+
+    @torch.no_grad()
+    def margin(self, batch: ListBatch, order_BL: Tensor, rival_BL: Tensor) -> Tensor:
+        """How much the policy prefers its own list to a rival (B,), where they part; about 0: it cannot tell them apart.
+
+        Here the difference of the scores of the first two candidates that differ; 0 for equal lists.
+        """
+        score_BN = self.answer(batch, order_BL.shape[1]).score_BN
+        own_B1, rival_B1 = parting(order_BL, rival_BL)
+        return (score_BN.gather(1, own_B1) - score_BN.gather(1, rival_B1)).squeeze(1)
+
+    @property
+    def form(self) -> Form:
+        """What has to be known of it to write it as one graph."""
+        return Form()
+
+
+def parting(order_BL: Tensor, rival_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates (B, 1) of both lists at the first place where they differ; at the first place for equal ones."""
+    place_B1 = (order_BL != rival_BL).float().argmax(1, keepdim=True)
+    return order_BL.gather(1, place_B1), rival_BL.gather(1, place_B1)
 
 
 def build_policy(name: str, config: object, manifest: Manifest) -> Policy:

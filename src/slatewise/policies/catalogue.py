@@ -21,8 +21,8 @@ from slatewise.generators.oneranker import OneRanker, Places, Wants
 from slatewise.modules.path_search import search_paths
 from slatewise.policies import Policy
 from slatewise.policies._found import best, unmet
-from slatewise.policies.decode import sort_by_score
-from slatewise.types import Ranking, Retrieved
+from slatewise.policies.decode import sort_by_score, sorted_answer
+from slatewise.types import Answer, Ranking, Retrieved
 
 
 class Config(Frozen):
@@ -57,6 +57,11 @@ class Catalogue(Policy):
     def rank(self, batch: ListBatch, length: int) -> Ranking:
         """The sort of the candidates by the last step's score."""
         return sort_by_score(self.model.score_candidates(batch), batch, length)
+
+    @torch.no_grad()
+    def answer(self, batch: ListBatch, length: int) -> Answer:
+        """The sort with its probability, the last step's scores being logits of Plackett–Luce."""
+        return sorted_answer(self.model, batch, length)
 
     @property
     def two_steps(self) -> bool:

@@ -13,11 +13,10 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.decoding.local_search import polish
 from slatewise.decoding.search import beam_search
-from slatewise.modules.gather import list_mask
-from slatewise.policies import Policy
-from slatewise.policies.pick import RewardSpec
+from slatewise.policies import Form, Policy
+from slatewise.policies.pick import RewardSpec, reward_answer, reward_margin
 from slatewise.rewards import RewardModel
-from slatewise.types import Ranking, full_order_scores
+from slatewise.types import Answer, Ranking
 
 
 class Config(Frozen):
@@ -40,6 +39,11 @@ class Search(Policy):
     @torch.no_grad()
     def rank(self, batch: ListBatch, length: int) -> Ranking:
         """The best list found."""
+        return self.answer(batch, length).ranking(batch.mask_BN)
+
+    @torch.no_grad()
+    def answer(self, batch: ListBatch, length: int) -> Answer:
+        """The best list found, and the reward's value of each candidate by itself."""
         memory = self.reward.encode(batch)
         lists_BGL, _ = beam_search(
             self.reward.expander(memory), batch.mask_BN, length=length, width=self.config.width
@@ -48,10 +52,19 @@ class Search(Policy):
         single_BN = self.reward.extension_value(memory, best_B1L[:, :, :0])[:, 0]
         if self.config.rounds:
             best_B1L = self._polish(memory, best_B1L, batch.mask_BN, single_BN)
-        mask_BL = list_mask(batch.mask_BN, length)
-        return Ranking(
-            best_B1L[:, 0], mask_BL, full_order_scores(best_B1L[:, 0], mask_BL, single_BN, batch.mask_BN)
-        )
+        return reward_answer(best_B1L[:, 0], single_BN, batch.mask_BN)
+
+    @torch.no_grad()
+    def margin(self, batch: ListBatch, order_BL: Tensor, rival_BL: Tensor) -> Tensor:
+        """In units of value."""
+        return reward_margin(self.reward, batch, order_BL, rival_BL)
+
+    @property
+    def form(self) -> Form:
+        """A beam search is a graph; local search, which ends when nothing improves, is none."""
+        if self.config.rounds:
+            return Form(obstacle=f"its {self.config.rounds} rounds of local search end when nothing improves")
+        return Form(fewest=self.config.width)
 
     def _polish(self, memory: object, lists_BGL: Tensor, mask_BN: Tensor, single_BN: Tensor) -> Tensor:
         found, _ = polish(

@@ -68,7 +68,7 @@ class Reading(RewardModel):
         """Values of a beam's extensions; a causal reader computes nothing of a prefix again."""
         if not self.reader.causal:
             return super().expander(memory)
-        empty_BKT = memory.mask_BN.new_zeros(len(memory.mask_BN), 1, 0, dtype=torch.long)
+        empty_BKT = memory.mask_BN.new_zeros(memory.mask_BN.shape[0], 1, 0, dtype=torch.long)
         return _Extensions(self, memory, empty_BKT)
 
 
@@ -77,26 +77,29 @@ class _Extensions:
 
     def __init__(self, model: Reading, memory: RewardMemory, prefix_BKT: Tensor) -> None:
         self.model, self.memory = model, memory
-        item_BKTD, t = gather_candidates(memory.parts, prefix_BKT), prefix_BKT.shape[2]
+        item_BKTD, (_, k, t) = gather_candidates(memory.parts, prefix_BKT), prefix_BKT.shape
         hidden_BKTD, prefixes = model.reader(item_BKTD, list_mask(memory.mask_BN, t))
-        step_BKTS = model.step(hidden_BKTD, item_BKTD, places(t, prefix_BKT.device))
-        self._extend(prefixes, step_BKTS.sum(2))
+        sum_BKS = None
+        if t:
+            sum_BKS = model.step(hidden_BKTD, item_BKTD, places(t, prefix_BKT.device)).sum(2)
+        self._extend(prefixes, k, sum_BKS)
 
     def __call__(self, beam: Beam) -> Tensor:
         """Values (B, K, N) of a beam's extensions; the beam must be the next one."""
         if beam.length:
             parent_BK, item_BK = beam.parent_BK, beam.lists_BKT[:, :, -1]
-            row_B1 = torch.arange(len(item_BK), device=item_BK.device)[:, None]
+            row_B1 = torch.arange(item_BK.shape[0], device=item_BK.device)[:, None]
             prefixes = self.model.reader.follow(self.prefixes, self.rivals, parent_BK, item_BK)
-            self._extend(prefixes, self.total_BKNS[row_B1, parent_BK, item_BK])
+            self._extend(prefixes, parent_BK.shape[1], self.total_BKNS[row_B1, parent_BK, item_BK])
         return self.value_BKN
 
-    def _extend(self, prefixes: Prefixes, sum_BKS: Tensor) -> None:
-        item_BND, place = self.memory.parts, torch.tensor([prefixes.length], device=sum_BKS.device)
+    def _extend(self, prefixes: Prefixes, count: int, sum_BKS: Tensor | None) -> None:
+        """``count`` is K; ``sum_BKS`` the steps of the prefixes, None where they are empty."""
+        item_BND = self.memory.parts
+        place = torch.tensor([prefixes.length], device=item_BND.device)
         hidden_BKND, self.rivals = self.model.reader.extend(prefixes, item_BND)
-        step_BKNS = self.model.step(hidden_BKND, item_BND[:, None], place)
-        step_BKNS = step_BKNS.expand(-1, sum_BKS.shape[1], -1, -1)
+        step_BKNS = self.model.step(hidden_BKND, item_BND[:, None], place).expand(-1, count, -1, -1)
         self.prefixes, self.total_BKNS = prefixes, step_BKNS
-        if self.model.sums:
+        if self.model.sums and sum_BKS is not None:
             self.total_BKNS = sum_BKS[:, :, None] + step_BKNS
         self.value_BKN = self.model.read_value(self.total_BKNS, place)

@@ -65,7 +65,9 @@ class RewardModel(nn.Module, ABC):
         b, g, t = prefix_BGT.shape
         n = memory.mask_BN.shape[1]
         item_BGN = torch.arange(n, device=prefix_BGT.device).expand(b, g, n)
-        lists = torch.cat([prefix_BGT[:, :, None].expand(b, g, n, t), item_BGN[..., None]], 3)
+        lists = item_BGN[..., None]
+        if t:
+            lists = torch.cat([prefix_BGT[:, :, None].expand(b, g, n, t), lists], 3)
         return self.value_of(memory, lists.flatten(1, 2)).view(b, g, n)
 
     def expander(self, memory: RewardMemory) -> Callable[[Beam], Tensor]:

@@ -45,7 +45,10 @@ class Pointwise(RewardModel):
     def extension_value(self, memory: RewardMemory, prefix_BGT: Tensor) -> Tensor:
         """Value of each prefix with each candidate behind it (B, G, N)."""
         place = torch.tensor(prefix_BGT.shape[2], device=prefix_BGT.device)
-        return self.value_of(memory, prefix_BGT)[..., None] + self.head.gain(memory.parts, place)[:, None]
+        gain_B1N = self.head.gain(memory.parts, place)[:, None]
+        if prefix_BGT.shape[2] == 0:
+            return gain_B1N.expand(-1, prefix_BGT.shape[1], -1)
+        return self.value_of(memory, prefix_BGT)[..., None] + gain_B1N
 
     def loss(self, memory: RewardMemory, lists_BGL: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
         """Each item's own."""

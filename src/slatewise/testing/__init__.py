@@ -14,6 +14,7 @@ is an AssertionError. ``tests/contracts`` runs the checks over every plug-in of 
 
 from __future__ import annotations
 
+from slatewise.testing.backend import check_backend
 from slatewise.testing.dataset import check_dataset
 from slatewise.testing.decoder import check_decoder
 from slatewise.testing.group import check_group
@@ -25,6 +26,7 @@ from slatewise.testing.reward import check_reward
 
 __all__ = [
     "LawBroken",
+    "check_backend",
     "check_dataset",
     "check_decoder",
     "check_group",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slatewise.api import prepare, train
-from slatewise.config import build
+from slatewise.config import build, replace
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.errors import ConfigError
 from slatewise.methods import gpr, hstu, oneranker
@@ -151,9 +151,12 @@ def test_refreshing_without_new_items_changes_nothing(data: PreparedData, tmp_pa
     kept, items.trained = items.trained, len(items.codes_IS)
     policy.refresh_clusters()
     assert torch.equal(target.centre_JD, before)
-    items.trained = kept
+    items.trained, policy.config = kept, replace(policy.config, clustered=0)
     policy.refresh_clusters()
-    assert not torch.equal(target.centre_JD, before)
+    moved = target.centre_JD.clone()
+    assert not torch.equal(moved, before)
+    policy.refresh_clusters()
+    assert torch.equal(target.centre_JD, moved)
     plain = made(data, tmp_path, {"model": {"target": {"fake_items": 0}}})
     with pytest.raises(ConfigError, match="no fake items to refresh"):
         plain.refresh_clusters()

@@ -1,0 +1,134 @@
+"""A policy's whole ranking as one graph: features of a batch in; list, mask, log-probability and first scores out.
+
+The greedy loop is unrolled while it is traced, so its L cached steps stand in the graph one behind the other. The axes B
+and N stay open. Only what the policy reads of a batch goes in.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from slatewise.data.batch import ListBatch
+from slatewise.errors import ExportError
+from slatewise.export.feed import Input, Limits, inputs_of
+from slatewise.policies import Policy
+
+OUTPUTS = ("order_BL", "mask_BL", "log_prob_B", "score_BN")  # of slatewise.types.Answer
+
+
+class Graph(nn.Module):
+    """The answer of a policy as a function of plain tensors.
+
+    Fields of a batch that the policy does not read are zeros made inside; nothing of them is left in a traced graph.
+
+    Args:
+        everything: all fields of a batch.   read: those of them that are given, in this order; ``mask_BN`` among them.
+    """
+
+    def __init__(
+        self, policy: Policy, everything: Sequence[Input], read: Sequence[Input], length: int
+    ) -> None:
+        super().__init__()
+        self.policy, self.length, self.read = policy, length, tuple(read)
+        names = {field.name for field in read}
+        self.unread = tuple(field for field in everything if field.name not in names)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The inputs in the order of ``read``; gives what :data:`OUTPUTS` names."""
+        given = {field.name: tensor for field, tensor in zip(self.read, tensors, strict=True)}
+        mask_BN = given["mask_BN"]
+        b, n = mask_BN.shape
+        for field in self.unread:
+            shape = [b if axis == "B" else n if axis == "N" else int(axis) for axis in field.shape]
+            given[field.name] = mask_BN.new_zeros(shape, dtype=getattr(torch, field.dtype))
+        answer = self.policy.answer(ListBatch(**given), self.length)
+        return answer.order_BL, answer.mask_BL, answer.log_prob_B, answer.score_BN
+
+
+class _Reads(TorchDispatchMode):
+    """Notes which of the given tensors any operation takes."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names, self.seen = {id(tensor): name for name, tensor in tensors.items()}, set[str]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        taken = tree_iter((args, kwargs or {}))
+        self.seen.update(self.names[id(part)] for part in taken if id(part) in self.names)
+        return func(*args, **(kwargs or {}))
+
+
+def reads(policy: Policy, batch: ListBatch, length: int) -> tuple[Input, ...]:
+    """The fields of a batch that the policy's answer depends on; one of width 0 is none."""
+    everything = inputs_of(batch)
+    tensors = {field.name: getattr(batch, field.name) for field in everything if 0 not in field.shape}
+    with _Reads(tensors) as watching:
+        policy.answer(batch, length)
+    return tuple(field for field in everything if field.name in watching.seen | {"mask_BN"})
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph that was traced, for backends to write in their own form."""
+
+    program: torch.export.ExportedProgram
+    inputs: tuple[Input, ...]
+
+
+def trace(graph: Graph, batch: ListBatch, limits: Limits, called: str) -> Traced:
+    """Trace the graph with open axes.
+
+    Args:
+        batch: an example, within the limits and with more than one request: torch takes an axis of 1 for one that
+            is always 1.
+        called: what the error calls the ranker.
+
+    Raises:
+        ExportError: what the policy does depends on values, or it cannot be traced for another reason.
+    """
+    advice = "Export it with --backend eager, which serves the ranker as it is."
+    if graph.policy.form.obstacle:
+        raise ExportError(
+            f"'{called}' cannot be written as one graph: {graph.policy.form.obstacle}. {advice}"
+        )
+    axes = {
+        "B": torch.export.Dim("B", min=1),
+        "N": torch.export.Dim("N", min=limits.fewest, max=limits.candidates),
+    }
+    shapes = [
+        {place: axes[str(axis)] for place, axis in enumerate(field.shape) if axis in axes}
+        for field in graph.read
+    ]
+    tensors = tuple(getattr(batch, field.name) for field in graph.read)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(graph, tensors, dynamic_shapes=(tuple(shapes),), strict=False)
+    except Exception as error:  # torch says in many types of error that it cannot
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ExportError(f"'{called}' cannot be written as one graph: {reason}. {advice}") from error
+    return Traced(program, graph.read)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the remarks that torch's exporters make on their own workings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
