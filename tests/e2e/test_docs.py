@@ -16,7 +16,16 @@ from slatewise.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
-ROOMS = ("methods", "data.datasets", "protocols", "rewards", "decoding", "groups", "metrics", "export.backends")
+ROOMS = (
+    "methods",
+    "data.datasets",
+    "protocols",
+    "rewards",
+    "decoding",
+    "groups",
+    "metrics",
+    "export.backends",
+)
 
 
 def name_of(path: Path) -> str:

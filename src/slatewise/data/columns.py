@@ -114,7 +114,7 @@ class FeatureSet:
         """``columns``: what :func:`fit_column` returned, or what a file says it returned."""
         self.columns = columns
         self._vocab = {
-            column.column: Vocab(pl.Series("id", column.values))
+            column.column: Vocab.of_values(column.values)
             for column in columns
             if isinstance(column, CategoryColumn | FlagsColumn)
         }
@@ -128,7 +128,7 @@ class FeatureSet:
     @property
     def numeric_names(self) -> tuple[str, ...]:
         """Name of each number, e.g. ``price``, ``genres=Drama``, ``vector[3]``."""
-        return tuple(name for column in self.columns for name in _number_names(column))
+        return tuple(name for column in self.columns for name in number_names(column))
 
     @property
     def category_sizes(self) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ class FeatureSet:
         """
         parts = [np.zeros((frame.height, 0), np.float32)]
         for column in self.columns:
-            width = len(_number_names(column))
+            width = len(number_names(column))
             present = column.column in frame.columns and frame[column.column].dtype != pl.Null
             parts.append(
                 self._numbers(column, frame)
@@ -163,7 +163,7 @@ class FeatureSet:
 
     def present(self, frame: pl.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(F,) and (C,) True where the frame has the column that the number or category comes from."""
-        number = [column.column in frame.columns for column in self.columns for _ in _number_names(column)]
+        number = [column.column in frame.columns for column in self.columns for _ in number_names(column)]
         category = [c.column in frame.columns for c in self.columns if isinstance(c, CategoryColumn)]
         return np.array(number, bool), np.array(category, bool)
 
@@ -177,7 +177,8 @@ class FeatureSet:
         return standardise(_flags(series, self._vocab[column.column]), column.mean, column.scale)
 
 
-def _number_names(column: Column) -> list[str]:
+def number_names(column: Column) -> list[str]:
+    """Names of the numbers that a column becomes; none for a category."""
     if isinstance(column, NumberColumn):
         return [column.column]
     if isinstance(column, VectorColumn):
@@ -217,7 +218,7 @@ def _fit_flags(series: pl.Series) -> FlagsColumn | None:
     values = counts.sort("count", "value", descending=[True, False])["value"].head(MAX_FLAGS).sort().to_list()
     if not values:
         return None
-    mean, scale = zip(*map(moments, _flags(series, Vocab(pl.Series("id", values))).T), strict=True)
+    mean, scale = zip(*map(moments, _flags(series, Vocab.of_values(values)).T), strict=True)
     return FlagsColumn(column=series.name, values=tuple(values), mean=mean, scale=scale)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from slatewise import config as configs
@@ -16,9 +15,10 @@ from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.data.clock import seconds
 from slatewise.data.columns import Column, FeatureSet, NumberColumn
-from slatewise.data.entities import EntityFeatures, Patch, read_json
+from slatewise.data.entities import EntityFeatures, read_json
+from slatewise.data.fields import Drawn, Places, batch_of
 from slatewise.data.history import History, history_lists, no_history
-from slatewise.data.prepared import REQUEST_COLUMNS, Split, request_shapes
+from slatewise.data.prepared import REQUEST_COLUMNS, request_shapes
 from slatewise.data.ragged import Ragged, pad, ragged
 from slatewise.data.requests import (
     CONTEXT,
@@ -171,8 +171,8 @@ class FeatureTransform:
         self,
         requests: pl.DataFrame,
         *,
-        items: pl.DataFrame | Patch | None = None,
-        users: pl.DataFrame | Patch | None = None,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
         width: int | None = None,
     ) -> ListBatch:
         """Requests as a batch, equal to the prepared one of the same requests.
@@ -180,24 +180,29 @@ class FeatureTransform:
         Args:
             requests: as for :meth:`columns`; ``history`` is optional, and oldest first.
             items, users: features of new items and users, or newer ones of known ones; columns that are not
-                given stay as prepared (0, the mean, for a new one). Tables, or what :meth:`EntityFeatures.patch`
-                made of them before.
+                given stay as prepared (0, the mean, for a new one).
             width: N of the batch; default: the schema's, or that of the widest request.
 
         Raises:
             DataError: as :meth:`columns`.
         """
-        histories = history_lists(requests, self.history) if "history" in requests.columns else None
+        given = "history" in requests.columns
+        histories = history_lists(requests, self.history) if given else no_history(requests.height)
         columns = self.columns(requests, histories, width=width)
-        schema = self._schema_for(requests, width)
-        batch = Split("requests", schema, columns, self.users.table, self.items.table).batch(slice(None))
+        drawn = Drawn(
+            columns=columns,
+            users=Places(self.users.table, columns["user"]),
+            items=Places(self.items.table, columns["candidates"]),
+            history=Places(self.items.table, columns["history"]),
+            row=np.arange(requests.height, dtype=np.int64),
+        )
         if items is not None:
-            patch = self.items.patch(items) if isinstance(items, pl.DataFrame) else items
-            batch = self._patch_items(batch, requests, histories, patch)
+            drawn = self._with_items(drawn, requests, histories, items)
         if users is not None and "user_id" in requests.columns:
-            patch = self.users.patch(users) if isinstance(users, pl.DataFrame) else users
-            batch = _patch_users(batch, requests, patch)
-        return batch
+            patch = self.users.patch(users)
+            row = patch.ids.encode(requests["user_id"])
+            drawn = replace(drawn, users=replace(drawn.users, patch=patch.table, row=row))
+        return batch_of(drawn)
 
     def save(self, folder: Path) -> None:
         """Write JSON and Arrow files into ``folder``, which is made if it is not there."""
@@ -292,39 +297,15 @@ class FeatureTransform:
             "feedback": feedback_values(requests, shown, self.feedback, width),
         }
 
-    def _patch_items(
-        self, batch: ListBatch, requests: pl.DataFrame, histories: History | None, patch: Patch
-    ) -> ListBatch:
-        table, offered = patch.table, candidate_lists(requests)
-        rows_BN = pad(patch.ids.encode(offered.flat), offered.count, batch.num_candidates)
-        batch = replace(
-            batch,
-            item_numeric_BNF=_laid_over(batch.item_numeric_BNF, table.numeric, rows_BN),
-            item_categories_BNC=_laid_over(batch.item_categories_BNC, table.categories, rows_BN),
-        )
-        if histories is None:
-            return batch
-        rows_BH = histories.padded({"row": patch.ids.encode(histories.items)}, self.history)["row"]
-        organic_BH = np.where(rows_BH > 0, table.organic[rows_BH], batch.history_organic_BH.numpy())
+    def _with_items(
+        self, drawn: Drawn, requests: pl.DataFrame, histories: History, items: pl.DataFrame
+    ) -> Drawn:
+        """Newer features of items laid over, among the candidates and in the history."""
+        patch, offered = self.items.patch(items), candidate_lists(requests)
+        row_BN = pad(patch.ids.encode(offered.flat), offered.count, drawn.items.index.shape[1])
+        row_BH = histories.padded({"row": patch.ids.encode(histories.items)}, self.history)["row"]
         return replace(
-            batch,
-            history_organic_BH=torch.from_numpy(organic_BH),
-            history_numeric_BHF=_laid_over(batch.history_numeric_BHF, table.numeric, rows_BH),
-            history_categories_BHC=_laid_over(batch.history_categories_BHC, table.categories, rows_BH),
+            drawn,
+            items=replace(drawn.items, patch=patch.table, row=row_BN),
+            history=replace(drawn.history, patch=patch.table, row=row_BH),
         )
-
-
-def _patch_users(batch: ListBatch, requests: pl.DataFrame, patch: Patch) -> ListBatch:
-    rows_B = patch.ids.encode(requests["user_id"])
-    return replace(
-        batch,
-        user_numeric_BF=_laid_over(batch.user_numeric_BF, patch.table.numeric, rows_B),
-        user_categories_BC=_laid_over(batch.user_categories_BC, patch.table.categories, rows_B),
-    )
-
-
-def _laid_over(features: torch.Tensor, table: Array, rows: NDArray[np.int32]) -> torch.Tensor:
-    """The features with the table's rows laid over them wherever ``rows`` is not 0."""
-    new = torch.from_numpy(np.ascontiguousarray(table[rows])).to(features.dtype)
-    given = torch.from_numpy(rows > 0).reshape(*rows.shape, 1)
-    return torch.where(given, new, features)

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slatewise.data.batch import ListBatch
+from slatewise.data.fields import Drawn, Places, batch_of
 from slatewise.data.interactions import InteractionLog, open_interactions
 from slatewise.data.schema import Manifest, Schema
-from slatewise.data.tables import Array, Entities, float_tensor, front_mask, long_tensor, read_table
+from slatewise.data.tables import Array, Entities, read_table
 from slatewise.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -94,35 +94,15 @@ class Split:
 
     def batch(self, rows: NDArray[np.int64] | slice) -> ListBatch:
         """The requests at ``rows`` as a batch (a slice costs no copy of the wide columns before torch)."""
-        c = {name: column[rows] for name, column in self.columns.items()}
-        user, items, history = c["user"], c["candidates"], c["history"]
-        index = np.arange(len(self), dtype=np.int64)[rows]
-        history_mask_BH = front_mask(c["num_history"], history.shape[1])
-        return ListBatch(
-            user_B=long_tensor(user),
-            user_numeric_BF=float_tensor(self.users.numeric[user]),
-            user_categories_BC=long_tensor(self.users.categories[user]),
-            time_B=long_tensor(c["time"]),
-            context_numeric_BF=float_tensor(c["context_numeric"]),
-            context_categories_BC=long_tensor(c["context_categories"]),
-            candidates_BN=long_tensor(items),
-            mask_BN=front_mask(c["num_candidates"], items.shape[1]),
-            item_numeric_BNF=float_tensor(self.items.numeric[items]),
-            item_categories_BNC=long_tensor(self.items.categories[items]),
-            candidate_numeric_BNF=float_tensor(c["candidate_numeric"]),
-            history_BH=long_tensor(history),
-            history_mask_BH=history_mask_BH,
-            history_numeric_BHF=float_tensor(self.items.numeric[history]),
-            history_categories_BHC=long_tensor(self.items.categories[history]),
-            history_organic_BH=torch.from_numpy(self.items.organic[history]) & history_mask_BH,
-            history_feedback_BH=float_tensor(c["history_feedback"]),
-            history_time_BH=long_tensor(c["history_time"]),
-            history_context_numeric_BHF=float_tensor(c["history_context_numeric"]),
-            history_context_categories_BHC=long_tensor(c["history_context_categories"]),
-            exposed_BE=long_tensor(c["exposed"]),
-            exposed_mask_BE=front_mask(c["num_exposed"], c["exposed"].shape[1]),
-            feedback_BEK=float_tensor(c["feedback"]),
-            request_B=torch.from_numpy(index),
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return batch_of(
+            Drawn(
+                columns=columns,
+                users=Places(self.users, columns["user"]),
+                items=Places(self.items, columns["candidates"]),
+                history=Places(self.items, columns["history"]),
+                row=np.arange(len(self), dtype=np.int64)[rows],
+            )
         )
 
     def batches(self, size: int) -> Iterator[ListBatch]:

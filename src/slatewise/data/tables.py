@@ -92,8 +92,3 @@ def long_tensor(array: Array) -> torch.Tensor:
 def float_tensor(array: Array) -> torch.Tensor:
     """Numbers as a tensor of its own (float32)."""
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
-
-
-def front_mask(count: Array, width: int) -> torch.Tensor:
-    """(n, width) True at the first ``count`` places of each row."""
-    return torch.from_numpy(np.arange(width, dtype=np.int32) < np.asarray(count, np.int32)[:, None])

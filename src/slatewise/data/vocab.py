@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class Vocab:
         joined = pl.concat([pl.Series("id", [], kind), *parts])
         return cls(joined.unique(maintain_order=True))
 
+    @classmethod
+    def of_values(cls, values: Sequence[int | str]) -> Vocab:
+        """The values in the order they are given."""
+        return cls(pl.Series("id", values))
+
     def __len__(self) -> int:
         """Number of indices, the unknown one included."""
         return len(self.ids) + 1
@@ -47,6 +53,16 @@ class Vocab:
         if self.ids.dtype == pl.Int64:
             return self._encode_integers(values)
         return self._encode_few(values) if len(values) <= _SMALL else self._encode_many(values)
+
+    def lookup(self, value: object) -> int:
+        """The index of one value, 0 where it is unknown: :meth:`encode` without a series (serving)."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool):
+            return self._index.get("true" if value else "false", 0)
+        if self.ids.dtype == pl.Int64:
+            return self._index.get(_integer(value) if isinstance(value, str) else value, 0)
+        return self._index.get(str(value) if isinstance(value, int) else value, 0)
 
     def decode(self, index: ArrayLike) -> pl.Series:
         """The id of each index, null for 0."""
@@ -125,6 +141,15 @@ class Vocab:
         table = pl.DataFrame({"id": self.ids, "index": np.arange(1, len(self), dtype=np.int32)})
         found = values.alias("id").to_frame().join(table, on="id", how="left", maintain_order="left")
         return found["index"].fill_null(0).to_numpy().astype(np.int32)
+
+
+def _integer(text: str) -> int | None:
+    """The integer that a string writes as we would write it; None for ``"007"`` or ``"1.0"``."""
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if str(number) == text else None
 
 
 def _is_integer(values: pl.Series) -> bool:

@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 
 import servers
 from sample_logs import item_table, random_requests, user_table
-from served import START, click, exposure
+from served import START, click, exposure, rows_of
+from slatewise.data.direct import Past as RequestPast
+from slatewise.data.direct import Row
 from slatewise.data.features import FeatureTransform
-from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, UnavailableError
 from slatewise.serving.features import Kept, Store, StoreError, open_store
 from slatewise.serving.features.encoded import Encoder
 from slatewise.serving.features.events import Done, Past, Shown, encode, history_of
 from slatewise.serving.features.load import load_interactions, load_table
-from slatewise.serving.features.online import OnlineFeatures
+from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Counts, Reader, ReaderConfig
 from slatewise.serving.features.redis import RedisStore
 from slatewise.serving.log import open_log
@@ -120,11 +121,10 @@ def test_tables_of_every_type_and_of_none() -> None:
 # --- features of a request ---
 
 
-def transform_and_manifest() -> tuple[FeatureTransform, Manifest]:
+def fitted() -> FeatureTransform:
     """Fitted without items 30 to 44 and users from 8 on: they are new."""
-    requests = random_requests()
-    fitted = FeatureTransform.fit(
-        requests,
+    return FeatureTransform.fit(
+        random_requests(),
         user_table(15).head(8),
         item_table(45).head(30),
         length=3,
@@ -132,15 +132,10 @@ def transform_and_manifest() -> tuple[FeatureTransform, Manifest]:
         history=5,
         candidates_width=9,
     )
-    manifest = Manifest(
-        name="n", protocol="p", schema=fitted.schema(), target={"click": 1.0}, unexposed_is_negative=False,
-        counts={}, source={}, fingerprint="f",
-    )  # fmt: skip
-    return fitted, manifest
 
 
 def online_features(store: Store, **reading) -> OnlineFeatures:
-    return OnlineFeatures(Reader(store, ReaderConfig(**reading)), *transform_and_manifest())
+    return OnlineFeatures(Reader(store, ReaderConfig(**reading)), fitted(), Reading({"click": 1.0}))
 
 
 def asked(count: int = 40) -> pl.DataFrame:
@@ -159,7 +154,7 @@ def test_new_users_and_items_have_the_features_of_their_tables(store: Store) -> 
     online = online_features(store)
     wanted = online.transform.batch(requests, items=items, users=users)
     assert not torch.equal(wanted.item_numeric_BNF, online.transform.batch(requests).item_numeric_BNF)
-    assert_batches_equal(online.batch(requests), wanted)
+    assert_batches_equal(online.batch(rows_of(requests)), wanted)
     assert online.reader.counts == Counts(
         calls=1, users=14, items=requests["candidates"].explode().n_unique()
     )
@@ -170,18 +165,20 @@ def test_new_items_of_the_history_have_features_too(store: Store) -> None:
     online = online_features(store)
     requests = asked(3).with_columns(history=pl.Series([[41, 2], [], [44]]))
     wanted = online.transform.batch(requests, items=item_table(45).drop("genres"))
-    assert_batches_equal(online.batch(requests), wanted)
+    assert_batches_equal(online.batch(rows_of(requests)), wanted)
 
 
 def test_what_is_missing_is_cold_and_counted(store: Store) -> None:
     load_table(store, "users", user_table(3))
     online, requests = online_features(store), asked()
-    assert_batches_equal(online.batch(requests), online.transform.batch(requests, users=user_table(3)))
+    assert_batches_equal(
+        online.batch(rows_of(requests)), online.transform.batch(requests, users=user_table(3))
+    )
     counts = online.reader.counts
     assert (counts.users, counts.users_missing) == (14, 11)
     assert counts.items == counts.items_missing > 30
     nobody = requests.drop("user_id", "timestamp").head(2)
-    assert_batches_equal(online.batch(nobody), online.transform.batch(nobody))
+    assert_batches_equal(online.batch(rows_of(nobody)), online.transform.batch(nobody))
 
 
 def test_rows_that_are_damaged_are_missing_and_counted(store: Store) -> None:
@@ -190,7 +187,7 @@ def test_rows_that_are_damaged_are_missing_and_counted(store: Store) -> None:
     store.append({"u2": [b"?"]}, 10)
     online, requests = online_features(store), asked()
     assert_batches_equal(
-        online.batch(requests), online.transform.batch(requests.with_columns(history=pl.lit([])))
+        online.batch(rows_of(requests)), online.transform.batch(requests.with_columns(history=pl.lit([])))
     )
     assert online.reader.counts.damaged >= 4
 
@@ -200,7 +197,7 @@ def test_a_column_of_two_types_is_read_as_text(store: Store) -> None:
     online = online_features(store)
     requests = pl.DataFrame({"candidates": [[1, 2]]})
     table = pl.DataFrame({"item_id": [1, 2], "category": ["a", "7"], "price": [2.5, 4.0]})
-    assert_batches_equal(online.batch(requests), online.transform.batch(requests, items=table))
+    assert_batches_equal(online.batch(rows_of(requests)), online.transform.batch(requests, items=table))
 
 
 def test_a_row_that_changes_is_encoded_again(store: Store) -> None:
@@ -209,7 +206,9 @@ def test_a_row_that_changes_is_encoded_again(store: Store) -> None:
         table = pl.DataFrame({"item_id": [1, 44], "price": [price, 2 * price]})
         load_table(store, "items", table)
         for _ in range(2):
-            assert_batches_equal(online.batch(requests), online.transform.batch(requests, items=table))
+            assert_batches_equal(
+                online.batch(rows_of(requests)), online.transform.batch(requests, items=table)
+            )
 
 
 def test_a_row_changes_only_what_it_names(store: Store) -> None:
@@ -221,7 +220,7 @@ def test_a_row_changes_only_what_it_names(store: Store) -> None:
         pl.DataFrame({"item_id": [3], "price": [None]}),
     )
     wanted = [online.transform.batch(requests[at], items=table) for at, table in enumerate(tables)]
-    got = online.batch(requests)
+    got = online.batch(rows_of(requests))
     for at, one in enumerate(wanted):
         assert torch.equal(got.item_numeric_BNF[at], one.item_numeric_BNF[0])
         assert torch.equal(got.item_categories_BNC[at], one.item_categories_BNC[0])
@@ -229,15 +228,14 @@ def test_a_row_changes_only_what_it_names(store: Store) -> None:
 
 def test_what_is_remembered_has_a_bound() -> None:
     reader = Reader(RedisStore(fakeredis.FakeRedis()))
-    entity = transform_and_manifest()[0].items
+    entity = fitted().items
     encoder, rows = Encoder(entity, reader, size=3), {str(at): b'{"price": %d}' % at for at in range(9)}
-    first = encoder.patch(rows)
+    first = encoder.newer(rows)
     assert len(encoder._known) == 3
-    again = encoder.patch(dict(reversed(rows.items())))
+    again = encoder.newer(dict(reversed(rows.items())))
     for at in rows:
-        places = [int(one.ids.encode(pl.Series([at]))[0]) for one in (first, again)]
-        assert (first.table.numeric[places[0]] == again.table.numeric[places[1]]).all()
-    assert encoder.patch({}) is None
+        assert (first.table.numeric[first.row[at]] == again.table.numeric[again.row[at]]).all()
+    assert encoder.newer({}) is None
 
 
 # --- outages ---
@@ -263,15 +261,15 @@ def test_an_outage_is_cold_and_the_store_is_left_alone_for_a_while() -> None:
     store = Breaking(RedisStore(fakeredis.FakeRedis()))
     load_table(store, "items", item_table(45).drop("genres"))
     online, requests = online_features(store, retry_seconds=0.2), asked(4)
-    warm, cold = online.batch(requests), online.transform.batch(requests)
+    warm, cold = online.batch(rows_of(requests)), online.transform.batch(requests)
     store.down, store.asked = True, 0
     for _ in range(5):
-        assert_batches_equal(online.batch(requests), cold)
+        assert_batches_equal(online.batch(rows_of(requests)), cold)
     assert store.asked == 1
     assert (online.reader.counts.failures, online.reader.counts.skipped) == (1, 4)
     store.down = False
     time.sleep(0.25)
-    assert_batches_equal(online.batch(requests), warm)
+    assert_batches_equal(online.batch(rows_of(requests)), warm)
 
 
 def test_a_redis_that_goes_away_and_comes_back(redis: servers.Server, tmp_path: Path) -> None:
@@ -279,15 +277,15 @@ def test_a_redis_that_goes_away_and_comes_back(redis: servers.Server, tmp_path: 
     recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
     load_table(store, "users", user_table(3))
     online, requests = online_features(store, retry_seconds=0.0), asked(4)
-    online.batch(requests)
+    online.batch(rows_of(requests))
     redis.kill()
     started = time.perf_counter()
-    assert_batches_equal(online.batch(requests), online.transform.batch(requests))
+    assert_batches_equal(online.batch(rows_of(requests)), online.transform.batch(requests))
     assert time.perf_counter() - started < 2.0
     assert [one.outcome for one in recorder.write([exposure(), click()])] == ["new", "accepted"]
     assert recorder.lost_events == 2
     redis.start()
-    online.batch(requests)
+    online.batch(rows_of(requests))
     assert online.reader.counts.failures == 1
     recorder.write([exposure("r2")])
     assert recorder.lost_events == 2
@@ -391,26 +389,24 @@ def test_loaded_interactions_with_one_number_or_none(store: Store, own: str | No
     frame = pl.DataFrame({"user_id": ["u1"] * 3, "item_id": [3, 1, 2], "timestamp": [30, 10, 20]})
     frame = frame.with_columns(feedback=pl.Series([0.5, 2.0, -1.0]) if own else pl.lit(1.0))
     load_interactions(store, frame, keep=2)
-    online = online_features(store)
-    requests = pl.DataFrame({"user_id": ["u1"], "timestamp": [40], "candidates": [[1]]})
-    dressed = online.dress(requests, online.fetch(requests)).requests
-    assert dressed["history"].to_list() == [[2, 3]]
-    assert dressed["history_feedback"].to_list() == [[-1.0, 0.5] if own else [1.0, 1.0]]
-    assert dressed["history_timestamp"].to_list() == [[20, 30]]
+    batch = online_features(store).batch([Row([1], user="u1", time=40)])
+    vocab = fitted().items.vocab
+    assert batch.history_BH[0, :2].tolist() == [vocab.lookup(2), vocab.lookup(3)]
+    assert batch.history_feedback_BH[0, :2].tolist() == ([-1.0, 0.5] if own else [1.0, 1.0])
+    assert batch.history_time_BH[0, :2].tolist() == [20, 30]
 
 
 def test_a_request_that_brings_its_history_keeps_it(store: Store) -> None:
     store.append({"u1": [shown("r", 1, "5")]}, 10)
-    online = online_features(store)
-    requests = pl.DataFrame({"user_id": ["u1"], "timestamp": [START], "candidates": [[1]], "history": [[7]]})
-    assert online.dress(requests, online.fetch(requests)).requests["history"].to_list() == [[7]]
+    past = RequestPast([7])
+    batch = online_features(store).batch([Row([1], user="u1", past=past)], [START])
+    assert batch.history_BH[0].tolist() == [fitted().items.vocab.lookup(7), 0, 0, 0, 0]
 
 
 def test_a_request_without_a_user_has_no_history(store: Store) -> None:
     store.append({"None": [shown("r", 1, "5")]}, 10)
-    online = online_features(store)
-    requests = pl.DataFrame({"user_id": [None, "None"], "timestamp": [START] * 2, "candidates": [[1], [1]]})
-    assert online.dress(requests, online.fetch(requests)).requests["history"].to_list() == [[], ["5"]]
+    rows = [Row([1], user=user) for user in (None, "None")]
+    assert online_features(store).batch(rows, [START] * 2).history_mask_BH.sum(1).tolist() == [0, 1]
 
 
 def test_settled_feedback_reaches_the_history(tmp_path: Path) -> None:

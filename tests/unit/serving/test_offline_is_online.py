@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sample_logs import item_table, random_requests, user_table
-from served import START
+from served import START, moments_of, rows_of
 from slatewise.api import prepare
 from slatewise.data.check import normalise
 from slatewise.data.features import FeatureTransform
@@ -24,7 +24,7 @@ from slatewise.data.log_tables import check_table
 from slatewise.data.prepared import PreparedData
 from slatewise.serving.features import Store, open_store
 from slatewise.serving.features.load import load_interactions, load_table
-from slatewise.serving.features.online import OnlineFeatures
+from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.features.redis import RedisStore
 from slatewise.serving.log import open_log
@@ -78,6 +78,11 @@ def in_order(data: PreparedData) -> list[tuple[str, int]]:
     ]
 
 
+def reading_of(data: PreparedData) -> Reading:
+    options = data.manifest.source["protocol_options"]
+    return Reading(data.manifest.target, options["history_from"] == "positive")
+
+
 def records_of(row: dict) -> list[Exposure | Feedback]:
     """What a server would write of a logged request."""
     shown = Exposure(
@@ -122,14 +127,14 @@ def test_a_log_served_again_gives_its_prepared_batches(store: Store, tmp_path: P
     data = prepare("parquet", tmp_path / "data", source=source, protocol_options=CASES[case])
     transform = FeatureTransform.load(data.path / "transform")
     load(store, source)
-    online = OnlineFeatures(Reader(store), transform, data.manifest)
+    online = OnlineFeatures(Reader(store), transform, reading_of(data))
     recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
     requests = normalise(read_frame(source / "requests.parquet"))
     asked = requests.drop("exposed", "propensity", "^feedback_.*$")
     assert requests["timestamp"].is_sorted()
     full = 0
     for at, (split, row) in enumerate(in_order(data)):
-        batch = online.batch(asked[at])
+        batch = online.batch(rows_of(asked[at]), moments_of(asked[at]))
         assert_equal(batch, data.split(split).batch(slice(row, row + 1)), f"request {at}")
         full += int(batch.history_mask_BH.sum())
         recorder.write(records_of(requests.row(at, named=True)))
@@ -160,13 +165,14 @@ def test_loaded_interactions_are_the_history_that_preparation_took(store: Store,
     data = prepare("parquet", tmp_path / "data", source=source, protocol_options={"history": 6})
     load(store, source)
     load(store, source)  # to load again changes nothing
-    online = OnlineFeatures(Reader(store), FeatureTransform.load(data.path / "transform"), data.manifest)
+    online = OnlineFeatures(Reader(store), FeatureTransform.load(data.path / "transform"), reading_of(data))
     requests = normalise(read_frame(source / "requests.parquet")).drop(
         "exposed", "propensity", "^feedback_.*$"
     )
     start = 0
     for split in ("train", "validation", "test"):
         size = len(data.split(split))
-        batch = online.batch(requests.slice(start, size))  # many requests at once
+        asked = requests.slice(start, size)
+        batch = online.batch(rows_of(asked), moments_of(asked))  # many requests at once
         assert_equal(batch, data.split(split).batch(slice(None)), split)
         start += size

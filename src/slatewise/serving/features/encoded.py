@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,13 +12,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slatewise.data.entities import EntityFeatures, Patch
+from slatewise.data.entities import EntityFeatures
 from slatewise.data.tables import Entities
-from slatewise.data.vocab import Vocab
 from slatewise.serving.features.reader import Reader
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _Row = tuple[NDArray[Any], NDArray[Any], bool]  # numbers, category codes, organic
+
+
+@dataclass(frozen=True)
+class Newer:
+    """Features of some entities: their rows in a table by id (as a string), from 1 on."""
+
+    row: Mapping[str, int]
+    table: Entities
 
 
 class Encoder:
@@ -33,8 +41,10 @@ class Encoder:
         self._known: dict[str, tuple[bytes, _Row | None]] = {}
         self._lock = threading.Lock()
 
-    def patch(self, rows: Mapping[str, bytes]) -> Patch | None:
+    def newer(self, rows: Mapping[str, bytes]) -> Newer | None:
         """Features of these entities; None where there is none, or none can be read."""
+        if not rows:
+            return None
         with self._lock:
             fresh = {name: body for name, body in rows.items() if self._known.get(name, (b"",))[0] != body}
             if fresh:
@@ -43,7 +53,9 @@ class Encoder:
             self._forget()
         if not found:
             return None
-        return Patch(Vocab(pl.Series(list(found), dtype=pl.String)), self._table(list(found.values())))
+        return Newer(
+            dict(zip(found, range(1, len(found) + 1), strict=True)), self._table(list(found.values()))
+        )
 
     def _learn(self, fresh: Mapping[str, bytes]) -> None:
         """Encode rows, those with the same columns together: what a row does not name stays as prepared."""
