@@ -201,7 +201,7 @@ class FeatureTransform:
         if users is not None and "user_id" in requests.columns:
             patch = self.users.patch(users)
             row = patch.ids.encode(requests["user_id"])
-            drawn = replace(drawn, users=replace(drawn.users, patch=patch.table, row=row))
+            drawn = replace(drawn, users=drawn.users.over(patch.table, row))
         return batch_of(drawn)
 
     def save(self, folder: Path) -> None:
@@ -306,6 +306,6 @@ class FeatureTransform:
         row_BH = histories.padded({"row": patch.ids.encode(histories.items)}, self.history)["row"]
         return replace(
             drawn,
-            items=replace(drawn.items, patch=patch.table, row=row_BN),
-            history=replace(drawn.history, patch=patch.table, row=row_BH),
+            items=drawn.items.over(patch.table, row_BN),
+            history=drawn.history.over(patch.table, row_BH),
         )

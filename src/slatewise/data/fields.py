@@ -6,7 +6,7 @@ Training takes all fields as a :class:`ListBatch`; serving takes those that an e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,21 +23,28 @@ class Places:
 
     Attributes:
         table: of all entities.   index: their rows, of any shape.
-        patch: newer features.   row: as ``index``, the row of the patch; 0 where it has none.
+        newer: features to be laid over, and as ``index`` the rows of theirs; 0 where they have none.
     """
 
     table: Entities
     index: NDArray[Any]
-    patch: Entities | None = None
-    row: NDArray[Any] | None = None
+    newer: tuple[tuple[Entities, NDArray[Any]], ...] = ()
 
     def features(self, name: str) -> NDArray[Any]:
         """``numeric``, ``categories`` or ``organic`` of each."""
         values: NDArray[Any] = getattr(self.table, name)[self.index]
-        if self.patch is None or self.row is None:
-            return values
-        newer, given = getattr(self.patch, name)[self.row], self.row > 0
-        return np.where(given.reshape(given.shape + (1,) * (values.ndim - given.ndim)), newer, values)
+        for patch, row in self.newer:
+            given = row > 0
+            values = np.where(
+                given.reshape(given.shape + (1,) * (values.ndim - given.ndim)),
+                getattr(patch, name)[row],
+                values,
+            )
+        return values
+
+    def over(self, patch: Entities, row: NDArray[Any]) -> Places:
+        """With newer features laid over; ``row`` is 0 where the patch has none."""
+        return replace(self, newer=(*self.newer, (patch, row)))
 
 
 @dataclass(frozen=True)

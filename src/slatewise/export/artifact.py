@@ -81,6 +81,7 @@ class ArtifactManifest(Frozen):
         data, protocol, target: what it was trained on, and for.   schema: the features that requests have.
         inputs: what a feed holds (:func:`slatewise.export.feed.make_feed`); the open axes are called B and N.
         backends: its forms; the first is the default.   files: digests of everything in the folder.
+        positive_history: only items with feedback were in the histories that it was trained on.
     """
 
     model: str
@@ -98,6 +99,7 @@ class ArtifactManifest(Frozen):
     inputs: tuple[Input, ...]
     backends: tuple[Built, ...]
     files: dict[str, str]
+    positive_history: bool = False
     format: int = 1
 
 

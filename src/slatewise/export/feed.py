@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from slatewise.config import Frozen
 from slatewise.data.batch import ListBatch
+from slatewise.data.fields import FIELDS, Drawn, plain
 from slatewise.errors import DataError
 
 Feed = dict[str, NDArray[Any]]
@@ -54,6 +55,18 @@ def make_feed(batch: ListBatch, inputs: Sequence[Input], limits: Limits) -> Feed
     batch = widened(batch, limits.fewest)
     arrays = {field: getattr(batch, field.name).cpu().numpy() for field in inputs}
     return {field.name: np.ascontiguousarray(array, field.dtype) for field, array in arrays.items()}
+
+
+def feed_of(drawn: Drawn, inputs: Sequence[Input], limits: Limits) -> Feed:
+    """:func:`make_feed` of requests that are no tensors yet, and are wide enough: only what the graph reads is made.
+
+    Raises:
+        DataError: a request is wider than the limit.
+    """
+    n = drawn.items.index.shape[1]
+    if n > limits.candidates:
+        raise DataError(f"a request has {n} candidates, but this artifact takes at most {limits.candidates}.")
+    return {field.name: plain(FIELDS[field.name](drawn)) for field in inputs}
 
 
 def widened(batch: ListBatch, candidates: int) -> ListBatch:

@@ -153,6 +153,7 @@ def _draft(ranker: Ranker, folder: Path, max_candidates: int) -> Artifact:
     limits = Limits(candidates=widest, fewest=fewest, length=length, history=schema.history)
     example = made_up(ranker.transform, TRACED, fewest + 1)
     weights = digest(ranker.policy.state_dict())
+    options = card.manifest.source.get("protocol_options", {})
     manifest = ArtifactManifest(
         model=f"{card.method}-{fingerprint(card.config, weights)}",
         method=card.method,
@@ -169,6 +170,7 @@ def _draft(ranker: Ranker, folder: Path, max_candidates: int) -> Artifact:
         inputs=reads(ranker.policy, example, length),
         backends=(),
         files={},
+        positive_history=options.get("history_from") == "positive",
     )
     return Artifact(folder, manifest, ranker.transform, ranker.golden)
 

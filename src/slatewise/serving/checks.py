@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from slatewise.data.geometry import GEOMETRY
 from slatewise.errors import RequestError
@@ -28,29 +29,56 @@ def check_records(records: Sequence[Record]) -> None:
         check_exposure(record) if isinstance(record, Exposure) else check_feedback(record)
 
 
+class Question(Protocol):
+    """What an exposure and a request to rank have in common."""
+
+    @property
+    def request_id(self) -> str | None: ...
+    @property
+    def user_id(self) -> Id | None: ...
+    @property
+    def candidates(self) -> Sequence[Id]: ...
+    @property
+    def scores(self) -> Sequence[float] | None: ...
+    @property
+    def features(self) -> Mapping[str, Sequence[float | None]]: ...
+    @property
+    def context(self) -> Mapping[str, Scalar]: ...
+
+
+def check_question(asked: Question) -> None:
+    """Hold what is asked to the log schema.
+
+    Raises:
+        RequestError: the first fault, with its field.
+    """
+    for name in ("request_id", "user_id"):
+        if (value := getattr(asked, name)) is not None:
+            _id(name, value)
+    _ids("candidates", asked.candidates)
+    if asked.scores is not None:
+        _aligned("scores", asked.scores, len(asked.candidates), missing=False)
+    for name, values in asked.features.items():
+        _name("features", name, taken=("scores", "score", *GEOMETRY))
+        _aligned(f"features.{name}", values, len(asked.candidates), missing=True)
+    for name, value in asked.context.items():
+        _name("context", name)
+        _scalar(f"context.{name}", value)
+
+
 def check_exposure(exposure: Exposure) -> None:
     """Hold an exposure to the log schema.
 
     Raises:
         RequestError: the first fault, with its field.
     """
-    _id("request_id", exposure.request_id)
-    _id("user_id", exposure.user_id)
+    check_question(exposure)
     for name in ("arm", "model_version"):
         if (value := getattr(exposure, name)) is not None:
             _id(name, value)
     _integer("timestamp", exposure.timestamp)
-    _ids("candidates", exposure.candidates)
     _ids("served", exposure.served)
     _chosen(exposure)
-    if exposure.scores is not None:
-        _aligned("scores", exposure.scores, len(exposure.candidates), missing=False)
-    for name, values in exposure.features.items():
-        _name("features", name, taken=("scores", "score", *GEOMETRY))
-        _aligned(f"features.{name}", values, len(exposure.candidates), missing=True)
-    for name, value in exposure.context.items():
-        _name("context", name)
-        _scalar(f"context.{name}", value)
     _propensity(exposure.propensity)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slatewise.data.entities import EntityFeatures
 from slatewise.data.tables import Entities
-from slatewise.serving.features.reader import Reader
+from slatewise.errors import DataError
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _Row = tuple[NDArray[Any], NDArray[Any], bool]  # numbers, category codes, organic
@@ -35,9 +35,10 @@ class Encoder:
     request were in an earlier one.
     """
 
-    def __init__(self, entity: EntityFeatures, reader: Reader, size: int = 100_000) -> None:
-        """``entity``: of the ranker's transform.   ``reader``: counts damage.   ``size``: rows remembered at most."""
-        self._entity, self._reader, self._size = entity, reader, size
+    def __init__(self, entity: EntityFeatures, damaged: Callable[[], None], size: int = 100_000) -> None:
+        """``entity``: of the ranker's transform.   ``damaged``: is told of a row that cannot be read, which is then
+        as missing.   ``size``: rows remembered at most."""
+        self._entity, self._damaged, self._size = entity, damaged, size
         self._known: dict[str, tuple[bytes, _Row | None]] = {}
         self._lock = threading.Lock()
 
@@ -66,10 +67,23 @@ class Encoder:
             if (row := self._read(body)) is not None:
                 alike.setdefault(tuple(row), {})[name] = row
         for columns, group in alike.items():
+            self._encode(columns, group, fresh)
+
+    def _encode(
+        self, columns: Sequence[str], group: Mapping[str, Mapping[str, Any]], fresh: Mapping[str, bytes]
+    ) -> None:
+        try:
             patch = self._entity.patch(_frame(self._entity.key, columns, group))
-            for name, at in zip(group, patch.ids.encode(pl.Series(list(group))), strict=True):
-                features = patch.table.numeric[at], patch.table.categories[at], bool(patch.table.organic[at])
-                self._known[name] = fresh[name], features
+        except (DataError, pl.exceptions.PolarsError, TypeError, OverflowError):
+            if len(group) == 1:
+                return self._damaged()
+            for name, row in group.items():  # what is wrong with one row must not cost the others
+                self._encode(columns, {name: row}, fresh)
+            return None
+        for name, at in zip(group, patch.ids.encode(pl.Series(list(group))), strict=True):
+            features = patch.table.numeric[at], patch.table.categories[at], bool(patch.table.organic[at])
+            self._known[name] = fresh[name], features
+        return None
 
     def _forget(self) -> None:
         """The rows that were encoded longest ago go first."""
@@ -90,7 +104,7 @@ class Encoder:
         try:
             return _decode(body)
         except msgspec.DecodeError:
-            self._reader.count(damaged=1)
+            self._damaged()
             return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -13,10 +14,11 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.direct import DirectEncoder, Past, Row
 from slatewise.data.features import FeatureTransform
 from slatewise.data.fields import Drawn, Places, batch_of
+from slatewise.errors import RequestError
 from slatewise.serving.combine import Rule
 from slatewise.serving.features import Kept
 from slatewise.serving.features.encoded import Encoder, Newer
-from slatewise.serving.features.events import WHOLE, Met, history_of
+from slatewise.serving.features.events import WHOLE, Met, encode, history_of
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
 
@@ -35,6 +37,15 @@ class Reading:
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
 
+class Given(Protocol):
+    """Features that a request brings along: of its user, and of candidates by id."""
+
+    @property
+    def user(self) -> Mapping[str, Any] | None: ...
+    @property
+    def items(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+
 class OnlineFeatures:
     """The features of one ranker, from a store that may serve several."""
 
@@ -42,32 +53,43 @@ class OnlineFeatures:
         """``reader``: of the store; None: there is none, and all is as prepared.   ``transform``: the ranker's."""
         self.reader, self.transform, self.reading = reader, transform, reading
         self._encoder = DirectEncoder(transform)
-        if reader is not None:
-            self._items, self._users = Encoder(transform.items, reader), Encoder(transform.users, reader)
+        self._items, self._users = (
+            Encoder(entity, self._damaged) for entity in (transform.items, transform.users)
+        )
 
     def batch(self, rows: Sequence[Row], moments: Sequence[int] | None = None) -> ListBatch:
         """Requests as tensors, as wide as prepared ones; see :meth:`draw`."""
         return batch_of(self.draw(rows, moments, self.transform.num_candidates))
 
-    def draw(self, rows: Sequence[Row], moments: Sequence[int] | None = None, width: int = 0) -> Drawn:
+    def draw(
+        self,
+        rows: Sequence[Row],
+        moments: Sequence[int] | None = None,
+        width: int = 0,
+        given: Sequence[Given] | None = None,
+    ) -> Drawn:
         """Requests as the ranker takes them, with the store's features.
 
-        A request that brings its own past keeps it. What the store does not have is as it was prepared, or cold.
+        A request that brings its own past or features keeps them. What the store does not have is as it was prepared,
+        or cold.
 
         Args:
             moments: of the requests in microseconds since 1970, 0 = unknown; default: their seconds.   width: N at least.
+            given: features that the requests bring along.
 
         Raises:
             DataError: as :meth:`DirectEncoder.columns`; never because of the store.
+            RequestError: features that a request brings along cannot be read.
         """
-        if self.reader is None:
-            return self._drawn(rows, width, None, None)
-        kept = self._fetch(self.reader, rows)
+        kept = Kept() if self.reader is None else self._fetch(self.reader, rows)
         if self.transform.history and (kept.past or kept.events):
             moments = [row.time * MICRO for row in rows] if moments is None else moments
             rows = [self._with_past(row, at, kept) for row, at in zip(rows, moments, strict=True)]
-        kept = self._with_items_of_history(self.reader, rows, kept)
-        return self._drawn(rows, width, self._items.newer(kept.items), self._users.newer(kept.users))
+        if self.reader is not None:
+            kept = self._with_items_of_history(self.reader, rows, kept)
+        items, users = self._items.newer(kept.items), self._users.newer(kept.users)
+        drawn = self._drawn(rows, width, items, users)
+        return drawn if given is None else self._with_given(drawn, rows, given)
 
     def _fetch(self, reader: Reader, rows: Sequence[Row]) -> Kept:
         users = dict.fromkeys(str(row.user) for row in rows if row.user is not None)
@@ -90,23 +112,42 @@ class OnlineFeatures:
             before = _rows_of(items, met, columns["history"].shape[1])
             drawn = replace(
                 drawn,
-                items=replace(drawn.items, patch=items.table, row=offered),
-                history=replace(drawn.history, patch=items.table, row=before),
+                items=drawn.items.over(items.table, offered),
+                history=drawn.history.over(items.table, before),
             )
         if users is not None:
             row_R = np.array([users.row.get(str(row.user), 0) if row.user is not None else 0 for row in rows])
-            drawn = replace(drawn, users=replace(drawn.users, patch=users.table, row=row_R))
+            drawn = replace(drawn, users=drawn.users.over(users.table, row_R))
         return drawn
+
+    def _with_given(self, drawn: Drawn, rows: Sequence[Row], given: Sequence[Given]) -> Drawn:
+        """Features that requests bring along, over those of the store."""
+        users = {str(at): encode(one.user) for at, one in enumerate(given) if one.user}
+        items = {
+            f"{at} {name}": encode(row) for at, one in enumerate(given) for name, row in one.items.items()
+        }
+        own_users, own_items = _own(self._users, users, "user"), _own(self._items, items, "items")
+        if own_users is not None:
+            row_R = np.array([own_users.row.get(str(at), 0) for at in range(len(rows))])
+            drawn = replace(drawn, users=drawn.users.over(own_users.table, row_R))
+        if own_items is not None:
+            lists = [[f"{at} {item}" for item in row.candidates] for at, row in enumerate(rows)]
+            row_RN = _rows_of(own_items, lists, drawn.items.index.shape[1])
+            drawn = replace(drawn, items=drawn.items.over(own_items.table, row_RN))
+        return drawn
+
+    def _damaged(self) -> None:
+        if self.reader is not None:
+            self.reader.count(damaged=1)
 
     def _with_past(self, row: Row, moment: int, kept: Kept) -> Row:
         if row.past is not None or row.user is None:
             return row
-        assert self.reader is not None
         try:
             name, rules = str(row.user), self.reading.rules
             met = history_of(kept.past.get(name), kept.events.get(name, ()), rules, moment or None)
         except msgspec.DecodeError:
-            self.reader.count(damaged=1)
+            self._damaged()
             return row
         return replace(row, past=self._past(met))
 
@@ -130,6 +171,13 @@ class OnlineFeatures:
             more = reader.get([], names, history=False)
             return replace(kept, items={**kept.items, **more.items})
         return kept
+
+
+def _own(encoder: Encoder, rows: Mapping[str, bytes], field: str) -> Newer | None:
+    found = encoder.newer(rows)
+    if len(found.row if found else ()) < len(rows):
+        raise RequestError(field, "has features that cannot be read as what they were in training.")
+    return found
 
 
 def _rows_of(newer: Newer, lists: Sequence[Sequence[int | str]], width: int) -> NDArray[np.int64]:

@@ -1,0 +1,118 @@
+"""The rankers of a server: which of them answers whom, and how a new artifact takes the place of an old one."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from slatewise.errors import SlatewiseError
+from slatewise.export.artifact import MANIFEST
+from slatewise.serving.models import Model
+from slatewise.serving.settings import ArmSpec
+
+log = logging.getLogger("slatewise")
+BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An artifact that was not taken: which, and why."""
+
+    ranker: str
+    reason: str
+
+
+class Fleet:
+    """Rankers by arm. Reading is safe from any thread; one thread swaps."""
+
+    def __init__(
+        self,
+        arms: tuple[ArmSpec, ...],
+        load: Callable[[ArmSpec], Model],
+        salt: str,
+        told: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """Load all of them.
+
+        Args:
+            load: opens an arm's artifact, warm.   salt: other buckets with another one.
+            told: of each swap: its arm, and ``swapped`` or ``refused``.
+
+        Raises:
+            ConfigError, RunError: an artifact cannot be loaded.
+        """
+        self._load, self._told = load, told or (lambda ranker, outcome: None)
+        self.arms = {arm.name: arm for arm in arms}
+        self.models = {arm.name: load(arm) for arm in arms}
+        self.refused: dict[str, Refused] = {}
+        self._seen = {arm.name: _stamp(arm) for arm in arms}
+        serving = [arm for arm in arms if not arm.shadow]
+        total = sum(arm.share for arm in serving)
+        self._names = [arm.name for arm in serving]
+        self._ends = [round(BUCKETS * end / total) for end in accumulate(arm.share for arm in serving)]
+        self._salt = salt.encode()
+        self.shadows = [arm.name for arm in arms if arm.shadow]
+        self._stop = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    def choose(self, unit: str) -> Model:
+        """The ranker that answers a unit: always the same one, as long as salt and shares are."""
+        if len(self._names) == 1:
+            return self.models[self._names[0]]
+        digest = hashlib.blake2b(unit.encode(errors="replace"), digest_size=8, key=self._salt[:64]).digest()
+        bucket = int.from_bytes(digest, "big") % BUCKETS
+        return self.models[self._names[bisect_right(self._ends, bucket)]]
+
+    def shadowing(self) -> list[Model]:
+        """Rankers whose lists nobody sees."""
+        return [self.models[name] for name in self.shadows]
+
+    def watch(self, seconds: float) -> None:
+        """Look for new artifacts every so many seconds, in a thread of its own."""
+        self._watch = threading.Thread(target=self._look, args=(seconds,), name="artifacts", daemon=True)
+        self._watch.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        if self._watch:
+            self._watch.join()
+
+    def refresh(self) -> None:
+        """Put in place what changed on disk. A broken artifact is refused, and the old one stays."""
+        for name, arm in self.arms.items():
+            stamp = _stamp(arm)
+            if stamp is None or stamp == self._seen[name]:
+                continue
+            self._seen[name] = stamp
+            try:
+                model = self._load(arm)
+            except (SlatewiseError, OSError) as error:
+                self.refused[name] = Refused(name, str(error))
+                log.warning("the new artifact of '%s' is refused, the old one stays: %s", name, error)
+                self._told(name, "refused")
+                continue
+            self.refused.pop(name, None)
+            log.info("'%s' is now %s (before: %s)", name, model.version, self.models[name].version)
+            self.models[name] = model
+            self._told(name, "swapped")
+
+    def _look(self, seconds: float) -> None:
+        while not self._stop.wait(seconds):
+            self.refresh()
+
+
+def _stamp(arm: ArmSpec) -> tuple[str, int, int] | None:
+    """Changes with the artifact at an arm's path (which may be a link); None while there is none."""
+    try:
+        folder = Path(arm.path).resolve()
+        stat = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return str(folder), stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,87 @@
+"""The description of the wire, made from the very types that read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from slatewise.serving.records import Feedback
+from slatewise.serving.settings import Settings
+from slatewise.serving.wire import ErrorAnswer, FeedbackAnswer, RankAnswer, RankRequest
+
+TYPES = (RankRequest, RankAnswer, Feedback, FeedbackAnswer, ErrorAnswer)
+FAULTS = {
+    "400": "The body is no JSON.",
+    "401": "No key, or one that is none of this server's.",
+    "413": "The body is too large.",
+    "422": "Something in it is not allowed; `field` is the path to it.",
+    "503": "The server is full, or a store does not answer: try again after Retry-After seconds.",
+}
+
+
+def document(settings: Settings, version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    _tighten(components, settings)
+    keyed: list[Any] = [{"key": []}] if settings.keys else []
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Slatewise",
+            "version": version,
+            "description": "The best ordered list of a request's candidates, and feedback on it.",
+        },
+        "paths": {
+            "/v1/rank": {
+                "post": _call("Rank one request, or a list of them", "RankRequest", "RankAnswer", keyed)
+            },
+            "/v1/feedback": {
+                "post": _call("Say what users did with a list", "Feedback", "FeedbackAnswer", keyed)
+            },
+            "/v1/info": {"get": _get("The rankers and their limits", keyed)},
+            "/metrics": {"get": _get("Counters, in Prometheus' form", keyed, "text/plain")},
+            "/livez": {"get": _get("The process answers", [])},
+            "/readyz": {"get": _get("Every ranker is loaded and warm", [])},
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _tighten(components: dict[str, Any], settings: Settings) -> None:
+    """Bounds that are checked behind the types."""
+    asked = components["RankRequest"]["properties"]
+    asked["candidates"] |= {"minItems": 1, "maxItems": settings.limits.candidates, "uniqueItems": True}
+    components["Feedback"]["anyOf"] = [{"required": ["item_id"]}, {"required": ["position"]}]
+
+
+def _call(summary: str, asked: str, answered: str, keyed: list[Any]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "security": keyed,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _or_several(asked)}}},
+        "responses": {"200": _answer("Done", _or_several(answered)), **_faults(*FAULTS)},
+    }
+
+
+def _get(summary: str, keyed: list[Any], kind: str = "application/json") -> dict[str, Any]:
+    content = {kind: {"schema": {"type": "object"} if kind.endswith("json") else {"type": "string"}}}
+    responses = {"200": {"description": "Done", "content": content}, **_faults("401", "503")}
+    return {"summary": summary, "security": keyed, "responses": responses}
+
+
+def _or_several(name: str) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{name}"}
+    return {"oneOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def _faults(*codes: str) -> dict[str, Any]:
+    fault = {"$ref": "#/components/schemas/ErrorAnswer"}
+    return {code: _answer(FAULTS[code], fault) for code in codes}
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,302 @@
+"""A server without its wire: requests are checked, assigned, ranked in batches, answered in time and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slatewise.config import to_plain
+from slatewise.errors import ConfigError, RequestError, SlatewiseError, UnavailableError
+from slatewise.serving.batcher import LATE, Batcher, Job
+from slatewise.serving.checks import check_records
+from slatewise.serving.features import Store, open_store
+from slatewise.serving.features.reader import Reader
+from slatewise.serving.fleet import Fleet
+from slatewise.serving.keys import Keys
+from slatewise.serving.log import open_log
+from slatewise.serving.log.outcomes import Exposed, Received
+from slatewise.serving.log.store import Outcome
+from slatewise.serving.models import Asked, Listed, Model, fallback, load_model, row_of
+from slatewise.serving.moments import MICRO, moment
+from slatewise.serving.recorder import Recorder
+from slatewise.serving.records import Exposure, Feedback, now
+from slatewise.serving.settings import ArmSpec, Settings
+from slatewise.serving.wire import FeedbackAnswer, RankAnswer, RankRequest, check_rank
+
+if TYPE_CHECKING:
+    from slatewise.serving.numbers import Numbers
+
+
+class Service:
+    """One worker's share of a server. Its coroutines run in one event loop."""
+
+    def __init__(self, settings: Settings, numbers: Numbers) -> None:
+        """Open stores and artifacts, and warm up.
+
+        Raises:
+            ConfigError, RunError, DataError, UnavailableError: something of it cannot be.
+        """
+        settings.check()
+        self.settings, self.numbers = settings, numbers
+        self.keys = Keys.load(Path(settings.keys) if settings.keys else None)
+        self.store: Store | None = open_store(settings.features) if settings.features else None
+        self.reader = Reader(self.store) if self.store else None
+        self.fleet = Fleet(settings.arms, self._load, settings.salt, self._swapped)
+        self.recorder = Recorder(open_log(settings.log), self.store) if settings.log else None
+        self.batcher = Batcher(settings.batch, self._ranked)
+        self._answers: deque[tuple[asyncio.Future[Listed], Listed | SlatewiseError]] = deque()
+        if settings.watch_seconds:
+            self.fleet.watch(settings.watch_seconds)
+
+    def close(self) -> None:
+        """Answer and write what came, then stop."""
+        self.fleet.close()
+        self.batcher.close()
+        if self.recorder:
+            self.recorder.close()
+        if self.store:
+            self.store.close()
+
+    # --- lists ---
+
+    async def rank(self, requests: Sequence[RankRequest], *, several: bool = False) -> list[RankAnswer]:
+        """The answer to each request, in their order.
+
+        Args:
+            several: they came as a list, so that a fault's path begins with its place in it.
+
+        Raises:
+            RequestError: one of them is not allowed; none is ranked.   UnavailableError: the queue is full.
+        """
+        if len(requests) > self.settings.limits.requests or not requests:
+            raise RequestError(
+                "body", f"has {len(requests)} requests; send 1 to {self.settings.limits.requests} at a time."
+            )
+        came = time.monotonic()
+        prepared = []
+        for place, request in enumerate(requests):
+            try:
+                prepared.append(self._prepare(request))
+            except RequestError as error:
+                raise _at(error, place) if several else error from None
+        jobs = [self._submit(asked, model, came) for asked, model in prepared]
+        listed = [await future for future in jobs]
+        recorded = await self._record(prepared, listed)
+        answers = zip(prepared, listed, recorded, strict=True)
+        return [self._answer(asked, model, one, said) for (asked, model), one, said in answers]
+
+    def _prepare(self, request: RankRequest) -> tuple[Asked, Model]:
+        request_id = request.request_id or uuid.uuid4().hex
+        by_user = self.settings.unit == "user_id" and request.user_id is not None
+        model = self.fleet.choose(str(request.user_id) if by_user else request_id)
+        most = model.artifact.manifest.limits.candidates
+        check_rank(request, self.settings.limits, most, model.longest)
+        at = _moment(request)
+        return Asked(request, request_id, at, row_of(request, at)), model
+
+    def _submit(self, asked: Asked, model: Model, came: float) -> asyncio.Future[Listed]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Listed] = loop.create_future()
+        allowed = asked.request.deadline_ms or self.settings.deadline_ms
+        due = came + allowed / 1000 if allowed else None
+        job = Job(asked, model, lambda answer: self._deliver(loop, future, answer), due)
+        self.batcher.submit(job)
+        if due is not None:
+            timer = loop.call_at(loop.time() + due - time.monotonic(), self._late, job, future)
+            future.add_done_callback(lambda _: timer.cancel())
+        for shadow in self.fleet.shadowing():
+            self._shadow(asked, shadow, future)
+        return future
+
+    def _deliver(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | SlatewiseError
+    ) -> None:
+        """From the ranking thread to the loop; answers that come together wake it once."""
+        self._answers.append((future, answer))
+        if len(self._answers) == 1:
+            loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        while self._answers:
+            future, answer = self._answers.popleft()
+            if future.done():
+                continue
+            if isinstance(answer, Listed):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
+
+    def _late(self, job: Job, future: asyncio.Future[Listed]) -> None:
+        if not future.done():
+            job.dropped = True
+            future.set_result(fallback(job.asked.request, job.model.longest, LATE))
+
+    def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
+        """Let a shadow rank the same, if there is time, and count how much of its list was served."""
+
+        def compare(answer: Listed | SlatewiseError) -> None:
+            if isinstance(answer, Listed) and future.done() and not future.exception():
+                served = set(map(str, future.result().items))
+                shared = sum(str(item) in served for item in answer.items)
+                self.numbers.shadow.labels(shadow.name, "yes").inc(shared)
+                self.numbers.shadow.labels(shadow.name, "no").inc(len(answer.items) - shared)
+
+        if self.batcher.waiting < self.settings.batch.batch:
+            self.batcher.submit(Job(asked, shadow, compare))
+
+    def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposure) -> RankAnswer:
+        self.numbers.lists.labels(model.name, listed.fallback or "no").inc()
+        if isinstance(recorded, Exposure):  # this request was answered before
+            first = recorded
+            version = first.model_version or model.version
+            return RankAnswer(
+                asked.request_id,
+                list(first.served),
+                None,
+                None,
+                first.arm or model.name,
+                version,
+                None,
+                "yes",
+            )
+        return RankAnswer(
+            asked.request_id,
+            listed.items,
+            listed.scores,
+            listed.log_prob,
+            model.name,
+            model.version,
+            listed.fallback,
+            recorded,
+        )
+
+    # --- the log ---
+
+    async def _record(
+        self, asked: Sequence[tuple[Asked, Model]], listed: Sequence[Listed]
+    ) -> list[str | Exposure]:
+        """``yes``, ``soon`` or ``no`` for each; the first exposure of one that was asked before.
+
+        Raises:
+            RequestError: another question was asked under a request's id.
+        """
+        said: list[str | Exposure] = ["no"] * len(listed)
+        wanted = [at for at, (one, _) in enumerate(asked) if one.request.record and self.recorder]
+        if not wanted or self.recorder is None:
+            return said
+        try:
+            writing = self.recorder.submit([_exposure(*asked[at], listed[at]) for at in wanted])
+            if not self.settings.wait_for_log:
+                for at in wanted:
+                    said[at] = "soon"
+                writing.add_done_callback(self._written)
+                return said
+            outcomes = await asyncio.wrap_future(writing)
+        except UnavailableError:
+            self.numbers.unrecorded.inc()
+            return said
+        for at, outcome in zip(wanted, outcomes, strict=True):
+            assert isinstance(outcome, Exposed)
+            if outcome.outcome == "conflict":
+                raise RequestError("request_id", "was used for another question before; take a new one.")
+            said[at] = "yes" if outcome.outcome == "new" else outcome.exposure
+        return said
+
+    def _written(self, done: Future[list[Outcome]]) -> None:
+        if done.exception():
+            self.numbers.unrecorded.inc()
+
+    async def feedback(self, events: Sequence[Feedback], *, several: bool = False) -> list[FeedbackAnswer]:
+        """What became of each event; when this returns, all that was accepted is on disk.
+
+        Raises:
+            RequestError: an event is not allowed, or there is no log; none is written.
+            UnavailableError: the log does not answer; to send them again is safe.
+        """
+        if self.recorder is None:
+            raise RequestError("body", "cannot be kept: this server has no feedback log (--log).")
+        for place, event in enumerate(events):
+            try:
+                check_records([event])
+            except RequestError as error:
+                raise _at(error, place) if several else error from None
+        outcomes = await asyncio.wrap_future(self.recorder.submit(list(events)))
+        answers = []
+        for event, outcome in zip(events, outcomes, strict=True):
+            assert isinstance(outcome, Received)
+            self.numbers.feedback.labels(outcome.outcome).inc()
+            answers.append(FeedbackAnswer(event.request_id, outcome.outcome))
+        return answers
+
+    # --- what is told of it ---
+
+    def _load(self, arm: ArmSpec) -> Model:
+        backend = self.settings.backend or None
+        options = {"threads": self.settings.threads} if backend in (None, "onnxruntime") else {}
+        sizes = self.settings.batch.sizes()
+        return load_model(
+            arm.name, Path(arm.path), backend=backend, options=options, reader=self.reader, sizes=sizes
+        )
+
+    def _swapped(self, ranker: str, outcome: str) -> None:
+        self.numbers.swaps.labels(ranker, outcome).inc()
+
+    def _ranked(self, model: Model, size: int, seconds: float) -> None:
+        self.numbers.ranking.labels(model.name).observe(seconds)
+        self.numbers.batch.observe(size)
+
+    def look(self) -> None:
+        """Bring the counters that are read, not counted, up to date."""
+        self.numbers.waiting.set(self.batcher.waiting)
+        if self.reader:
+            for what, count in to_plain(self.reader.counts).items():
+                self.numbers.features.labels(what).set(count)
+        if self.recorder:
+            self.numbers.features.labels("lost_events").set(self.recorder.lost_events)
+
+
+def _exposure(asked: Asked, model: Model, listed: Listed) -> Exposure:
+    request = asked.request
+    return Exposure(
+        request_id=asked.request_id,
+        user_id=asked.request_id if request.user_id is None else request.user_id,  # a session of its own
+        timestamp=asked.moment,
+        candidates=tuple(request.candidates),
+        served=tuple(listed.items),
+        scores=None if request.scores is None else tuple(request.scores),
+        features={name: tuple(values) for name, values in request.features.items()},
+        context=request.context,
+        propensity=None if listed.fallback else 1.0,  # greedy lists are certain
+        arm=model.name,
+        model_version=model.version,
+    )
+
+
+def _moment(request: RankRequest) -> int:
+    given = request.timestamp
+    if given is None:
+        return now()
+    try:
+        at = moment(given, "timestamp") if isinstance(given, str) else _micros(given)
+    except (ConfigError, OverflowError, ValueError):
+        at = None
+    if at is None or not -(2**63) <= at < 2**63:
+        raise RequestError("timestamp", f"is {given!r}; allowed are seconds since 1970 and ISO 8601.")
+    return at
+
+
+def _micros(number: float) -> int:
+    found = moment(str(int(number)), "timestamp")
+    assert found is not None
+    return found + round((number - int(number)) * MICRO) if abs(number) < 1e11 else found
+
+
+def _at(error: RequestError, place: int) -> RequestError:
+    sentence = str(error).removeprefix(f"{error.field} ")
+    return RequestError(f"[{place}].{error.field}", sentence)
