@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    suite: Annotated[str, typer.Argument(help="train-step, decode, mine or retrieve.")],
+    suite: Annotated[str, typer.Argument(help="train-step, decode, mine, retrieve or serve.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the suite's config; repeat for more.")
     ] = None,

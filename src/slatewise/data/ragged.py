@@ -106,6 +106,8 @@ def numbers(series: pl.Series) -> NDArray[np.float64]:
     if series.dtype.is_numeric() and not series.null_count():
         return series.to_numpy().astype(np.float64, copy=False)
     try:
+        if series.dtype.is_nested():
+            raise pl.exceptions.InvalidOperationError
         if series.dtype.is_temporal():
             series = series.to_physical()
         return series.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float64)

@@ -67,11 +67,11 @@ class Api:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Load before the first request, and stop gracefully behind the last."""
-        self.service = Service(self.settings, self.numbers)
+        self.service = service = Service(self.settings, self.numbers)
         try:
             yield
         finally:
-            service, self.service = self.service, None
+            self.service = None
             service.close()
 
     @property

@@ -16,7 +16,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from slatewise.config import Frozen
-from slatewise.errors import SlatewiseError, UnavailableError
+from slatewise.errors import UnavailableError
 from slatewise.serving.models import Asked, Listed, Model, fallback
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -40,7 +40,7 @@ class BatchConfig(Frozen):
         return sorted({min(2**power, self.batch) for power in range(self.batch.bit_length() + 1)})
 
 
-Done = Callable[[Listed | SlatewiseError], None]
+Done = Callable[[Listed | Exception], None]
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Batcher:
                 self._rank(batch)
             except Exception as error:  # whatever it is, nobody may wait for ever
                 for job in batch:
-                    job.done(SlatewiseError(f"ranking failed: {error}"))
+                    job.done(error)
 
     def _next(self) -> list[Job]:
         """The oldest request and those that can be ranked with it; nothing when all is done."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from slatewise.data.direct import Past, Row
 from slatewise.data.fields import Drawn
-from slatewise.errors import SlatewiseError
 from slatewise.export.artifact import Artifact
 from slatewise.export.backends import Backend, load_backend
 from slatewise.export.feed import feed_of
+from slatewise.names import plugin
 from slatewise.serving.combine import Rule
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
@@ -104,11 +104,11 @@ class Model:
         """L, the longest list that it writes."""
         return self.artifact.manifest.limits.length
 
-    def rank(self, asked: Sequence[Asked]) -> list[Listed | SlatewiseError]:
+    def rank(self, asked: Sequence[Asked]) -> list[Listed | Exception]:
         """The list of each request, or why it has none; what one request has wrong does not touch the others."""
         try:
             return list(self._rank(asked))
-        except SlatewiseError as error:
+        except Exception as error:  # whatever it is, it is that of one request
             if len(asked) == 1:
                 return [error]
             return [answer for one in asked for answer in self.rank([one])]
@@ -166,7 +166,7 @@ def load_model(
     path: Path,
     *,
     backend: str | None = None,
-    options: Mapping[str, Any] | None = None,
+    threads: int = 1,
     reader: Reader | None = None,
     rules: Mapping[str, Rule] | None = None,
     sizes: Sequence[int] = (1,),
@@ -174,7 +174,7 @@ def load_model(
     """Open an artifact, see that it answers its golden requests, and warm it up.
 
     Args:
-        name: of the arm.   backend, options: see :func:`load_backend`.   reader: of the feature store.
+        name: of the arm.   backend: see :func:`load_backend`.   threads: that one call computes on, where the backend says so itself.   reader: of the feature store.
         rules: how several events of a kind are combined in histories.   sizes: of batches to come.
 
     Raises:
@@ -182,6 +182,9 @@ def load_model(
     """
     artifact = Artifact.open(path)
     manifest = artifact.manifest
+    named = backend or manifest.backends[0].backend
+    fields = plugin("export.backends", named).Config.__struct_fields__
+    options = {"threads": threads} if "threads" in fields else {}
     reading = Reading(manifest.target, manifest.positive_history, rules or {})
     model = Model(
         name,

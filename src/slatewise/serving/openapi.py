@@ -6,11 +6,16 @@ from typing import Any
 
 import msgspec
 
+from slatewise.serving.checks import MAX_ID, MAX_INT, NAME
 from slatewise.serving.records import Feedback
 from slatewise.serving.settings import Settings
 from slatewise.serving.wire import ErrorAnswer, FeedbackAnswer, RankAnswer, RankRequest
 
 TYPES = (RankRequest, RankAnswer, Feedback, FeedbackAnswer, ErrorAnswer)
+ID: dict[str, dict[str, Any]] = {
+    "integer": {"minimum": -MAX_INT, "maximum": MAX_INT - 1},
+    "string": {"maxLength": MAX_ID, "pattern": "^[^\\x00]*$"},
+}
 FAULTS = {
     "400": "The body is no JSON.",
     "401": "No key, or one that is none of this server's.",
@@ -53,9 +58,22 @@ def document(settings: Settings, version: str) -> dict[str, Any]:
 
 def _tighten(components: dict[str, Any], settings: Settings) -> None:
     """Bounds that are checked behind the types."""
-    asked = components["RankRequest"]["properties"]
+    asked, event = components["RankRequest"]["properties"], components["Feedback"]["properties"]
     asked["candidates"] |= {"minItems": 1, "maxItems": settings.limits.candidates, "uniqueItems": True}
-    components["Feedback"]["anyOf"] = [{"required": ["item_id"]}, {"required": ["position"]}]
+    ids = [asked["candidates"]["items"], *(asked[name] for name in ("user_id", "request_id"))]
+    for schema in (*ids, *(event[name] for name in ("request_id", "item_id", "event_id", "timestamp"))):
+        for one in schema.get("anyOf", [schema]):
+            one |= ID.get(one["type"], {})
+    event["kind"]["pattern"] = f"^{NAME.pattern}$"
+    event["position"]["anyOf"][0] |= {"minimum": 1, "maximum": MAX_INT - 1}
+    for name in ("features", "context"):
+        asked[name]["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
+    asked["deadline_ms"]["anyOf"][0] |= {"exclusiveMinimum": 0, "maximum": 60_000}
+    asked["length"]["anyOf"][0] |= {"minimum": 1}
+    components["Feedback"]["anyOf"] = [
+        {"required": ["item_id"], "properties": {"item_id": {"type": ["integer", "string"]}}},
+        {"required": ["position"], "properties": {"position": {"type": "integer"}}},
+    ]
 
 
 def _call(summary: str, asked: str, answered: str, keyed: list[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slatewise.config import to_plain
-from slatewise.errors import ConfigError, RequestError, SlatewiseError, UnavailableError
+from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
 from slatewise.serving.checks import check_records
 from slatewise.serving.features import Store, open_store
@@ -50,7 +50,7 @@ class Service:
         self.fleet = Fleet(settings.arms, self._load, settings.salt, self._swapped)
         self.recorder = Recorder(open_log(settings.log), self.store) if settings.log else None
         self.batcher = Batcher(settings.batch, self._ranked)
-        self._answers: deque[tuple[asyncio.Future[Listed], Listed | SlatewiseError]] = deque()
+        self._answers: deque[tuple[asyncio.Future[Listed], Listed | Exception]] = deque()
         if settings.watch_seconds:
             self.fleet.watch(settings.watch_seconds)
 
@@ -115,7 +115,7 @@ class Service:
         return future
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | SlatewiseError
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | Exception
     ) -> None:
         """From the ranking thread to the loop; answers that come together wake it once."""
         self._answers.append((future, answer))
@@ -140,7 +140,7 @@ class Service:
     def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
         """Let a shadow rank the same, if there is time, and count how much of its list was served."""
 
-        def compare(answer: Listed | SlatewiseError) -> None:
+        def compare(answer: Listed | Exception) -> None:
             if isinstance(answer, Listed) and future.done() and not future.exception():
                 served = set(map(str, future.result().items))
                 shared = sum(str(item) in served for item in answer.items)
@@ -237,11 +237,13 @@ class Service:
     # --- what is told of it ---
 
     def _load(self, arm: ArmSpec) -> Model:
-        backend = self.settings.backend or None
-        options = {"threads": self.settings.threads} if backend in (None, "onnxruntime") else {}
-        sizes = self.settings.batch.sizes()
         return load_model(
-            arm.name, Path(arm.path), backend=backend, options=options, reader=self.reader, sizes=sizes
+            arm.name,
+            Path(arm.path),
+            backend=self.settings.backend or None,
+            threads=self.settings.threads,
+            reader=self.reader,
+            sizes=self.settings.batch.sizes(),
         )
 
     def _swapped(self, ranker: str, outcome: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,10 @@ class Encoder:
         self._lock = threading.Lock()
 
     def newer(self, rows: Mapping[str, bytes]) -> Newer | None:
-        """Features of these entities; None where there is none, or none can be read."""
+        """Features of these entities, by id; None where there is none, or none can be read.
+
+        What stands behind a NUL is not of the id: so rows of one entity can lie side by side (:func:`own_key`).
+        """
         if not rows:
             return None
         with self._lock:
@@ -80,7 +84,8 @@ class Encoder:
             for name, row in group.items():  # what is wrong with one row must not cost the others
                 self._encode(columns, {name: row}, fresh)
             return None
-        for name, at in zip(group, patch.ids.encode(pl.Series(list(group))), strict=True):
+        ids = patch.ids.encode(pl.Series([_id_of(name) for name in group]))
+        for name, at in zip(group, ids, strict=True):
             features = patch.table.numeric[at], patch.table.categories[at], bool(patch.table.organic[at])
             self._known[name] = fresh[name], features
         return None
@@ -110,7 +115,16 @@ class Encoder:
 
 def _frame(key: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
     table = {name: series([row[name] for row in rows.values()]) for name in columns}
-    return pl.DataFrame({**table, key: list(rows)})
+    return pl.DataFrame({**table, key: [_id_of(name) for name in rows]})
+
+
+def own_key(name: str, body: bytes) -> str:
+    """What a row of an entity is called that a request brings along: it is of this request alone."""
+    return f"{name}\0{hashlib.blake2b(body, digest_size=12).hexdigest()}"
+
+
+def _id_of(key: str) -> str:
+    return key.partition("\0")[0]
 
 
 def series(values: Sequence[Any]) -> pl.Series:

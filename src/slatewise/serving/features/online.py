@@ -14,10 +14,11 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.direct import DirectEncoder, Past, Row
 from slatewise.data.features import FeatureTransform
 from slatewise.data.fields import Drawn, Places, batch_of
+from slatewise.data.tables import Entities
 from slatewise.errors import RequestError
 from slatewise.serving.combine import Rule
 from slatewise.serving.features import Kept
-from slatewise.serving.features.encoded import Encoder, Newer
+from slatewise.serving.features.encoded import Encoder, Newer, own_key
 from slatewise.serving.features.events import WHOLE, Met, encode, history_of
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
@@ -122,18 +123,23 @@ class OnlineFeatures:
 
     def _with_given(self, drawn: Drawn, rows: Sequence[Row], given: Sequence[Given]) -> Drawn:
         """Features that requests bring along, over those of the store."""
-        users = {str(at): encode(one.user) for at, one in enumerate(given) if one.user}
-        items = {
-            f"{at} {name}": encode(row) for at, one in enumerate(given) for name, row in one.items.items()
-        }
-        own_users, own_items = _own(self._users, users, "user"), _own(self._items, items, "items")
-        if own_users is not None:
-            row_R = np.array([own_users.row.get(str(at), 0) for at in range(len(rows))])
-            drawn = replace(drawn, users=drawn.users.over(own_users.table, row_R))
-        if own_items is not None:
-            lists = [[f"{at} {item}" for item in row.candidates] for at, row in enumerate(rows)]
-            row_RN = _rows_of(own_items, lists, drawn.items.index.shape[1])
-            drawn = replace(drawn, items=drawn.items.over(own_items.table, row_RN))
+        users: list[dict[str, bytes]] = []
+        items: list[dict[str, bytes]] = []
+        for row, one in zip(rows, given, strict=True):
+            users.append(
+                {} if not one.user else {str("" if row.user is None else row.user): encode(one.user)}
+            )
+            items.append({name: encode(features) for name, features in one.items.items()})
+        drawn_users = _own(self._users, users, "user")
+        if drawn_users is not None:
+            row_R = np.array([next(iter(own.values()), 0) for own in drawn_users[1]])
+            drawn = replace(drawn, users=drawn.users.over(drawn_users[0], row_R))
+        drawn_items = _own(self._items, items, "items")
+        if drawn_items is not None:
+            row_RN = np.zeros(drawn.items.index.shape, np.int64)
+            for at, (row, own) in enumerate(zip(rows, drawn_items[1], strict=True)):
+                row_RN[at, : len(row.candidates)] = [own.get(str(item), 0) for item in row.candidates]
+            drawn = replace(drawn, items=drawn.items.over(drawn_items[0], row_RN))
         return drawn
 
     def _damaged(self) -> None:
@@ -173,11 +179,22 @@ class OnlineFeatures:
         return kept
 
 
-def _own(encoder: Encoder, rows: Mapping[str, bytes], field: str) -> Newer | None:
-    found = encoder.newer(rows)
-    if len(found.row if found else ()) < len(rows):
+def _own(
+    encoder: Encoder, given: Sequence[Mapping[str, bytes]], field: str
+) -> tuple[Entities, list[dict[str, int]]] | None:
+    """Features that requests bring along: a table, and for each request the rows of its entities in it."""
+    keys = [{name: own_key(name, body) for name, body in rows.items()} for rows in given]
+    together: dict[str, bytes] = {}
+    for rows, named in zip(given, keys, strict=True):
+        own = {named[name]: body for name, body in rows.items()}
+        encoder.newer(own)  # one request at a time: in the table that is encoded an entity stands once
+        together |= own
+    found = encoder.newer(together)
+    if len(found.row if found else ()) < len(together):
         raise RequestError(field, "has features that cannot be read as what they were in training.")
-    return found
+    if found is None:
+        return None
+    return found.table, [{name: found.row[key] for name, key in named.items()} for named in keys]
 
 
 def _rows_of(newer: Newer, lists: Sequence[Sequence[int | str]], width: int) -> NDArray[np.int64]:

@@ -1,0 +1,506 @@
+"""The server over its wire, in process: lists are the ranker's own, and nothing that is sent makes it fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from slatewise.config import replace
+from slatewise.errors import ConfigError
+from slatewise.export.write import export
+from slatewise.ranker import Ranker
+from slatewise.serving import models
+from slatewise.serving.app import create
+from slatewise.serving.batcher import BatchConfig
+from slatewise.serving.keys import Keys, add_key
+from slatewise.serving.log import open_log
+from slatewise.serving.records import Chosen
+from slatewise.serving.settings import ArmSpec, Settings, read_arm
+from slatewise.serving.wire import Limits
+from slatewise.simulators.store_v1 import Config as StoreConfig
+from slatewise.simulators.store_v1 import Store
+from slatewise.testing.backend import example_artifact, example_ranker
+from slatewise.testing.fixtures import STORE
+
+ITEMS = [f"i{at}" for at in range(10)]
+ASKED = {"request_id": "r1", "user_id": "u1", "candidates": ITEMS, "scores": [at / 10 for at in range(10)]}
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example ranker, in a folder that nobody changes."""
+    return example_artifact("eager").path
+
+
+def settings(artifact: Path, **changes: Any) -> Settings:
+    plain = {"arms": (ArmSpec(name="main", path=str(artifact)),), "watch_seconds": 0.0}
+    return Settings(**(plain | changes))
+
+
+@pytest.fixture
+def client(artifact: Path) -> Iterator[TestClient]:
+    with TestClient(create(settings(artifact))) as client:
+        yield client
+
+
+def requests_table(count: int) -> pl.DataFrame:
+    known = {name: value for name, value in STORE.items() if name in StoreConfig.__struct_fields__}
+    store = Store(StoreConfig(**known))
+    return store.requests_frame(store.requests(count, seed=5))
+
+
+def bodies(table: pl.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "request_id": str(row["request_id"]),
+            "user_id": row["user_id"],
+            "timestamp": row["timestamp"],
+            "candidates": row["candidates"],
+            "scores": row["candidate_scores"],
+        }
+        for row in table.iter_rows(named=True)
+    ]
+
+
+def test_lists_are_those_of_slatewise_rank(client: TestClient) -> None:
+    """1,000 logged requests: alone, and many at once."""
+    table = requests_table(1000)
+    wanted = example_ranker().rank(table).group_by("request_id", maintain_order=True).agg("item_id")
+    lists = dict(zip(wanted["request_id"].cast(pl.String), wanted["item_id"].to_list(), strict=True))
+    asked = bodies(table)
+    for start in range(0, 1000, 100):
+        answers = client.post("/v1/rank", json=asked[start : start + 100]).json()
+        assert [one["items"] for one in answers] == [lists[one["request_id"]] for one in answers]
+    for body in asked[:50]:
+        answer = client.post("/v1/rank", json=body).json()
+        assert answer["items"] == lists[body["request_id"]]
+        assert answer["ranker"] == "main"
+        assert answer["model"].startswith("example-")
+        assert answer["fallback"] is None
+        assert answer["recorded"] == "no"
+        assert answer["log_prob"] < 0
+        assert len(answer["scores"]) == 4
+
+
+def test_a_shorter_list_is_the_beginning_of_the_longer_one(client: TestClient) -> None:
+    whole = client.post("/v1/rank", json=ASKED).json()
+    short = client.post("/v1/rank", json=ASKED | {"length": 2}).json()
+    assert short["items"] == whole["items"][:2]
+    assert short["log_prob"] is None
+    two = client.post("/v1/rank", json={"candidates": ["i3", "i1"]}).json()
+    assert sorted(two["items"]) == ["i1", "i3"]
+    assert len(two["request_id"]) == 32
+
+
+def test_features_of_a_request_are_those_of_the_tables(client: TestClient) -> None:
+    """Features that are sent along are what `slatewise rank` takes as tables."""
+    rng, table = np.random.default_rng(0), requests_table(20)
+    names = example_ranker().transform.items.features.numeric_names
+    known = [name for name in names if name not in ("log_popularity",)]
+    offered = table["candidates"].explode().unique().sort().to_list()[::2]
+    items = {item: {name: float(rng.normal()) for name in known} for item in offered}
+    frame = pl.DataFrame([{"item_id": item, **row} for item, row in items.items()])
+    wanted = (
+        example_ranker().rank(table, items=frame).group_by("request_id", maintain_order=True).agg("item_id")
+    )
+    plain = [client.post("/v1/rank", json=body).json()["items"] for body in bodies(table)]
+    given = [client.post("/v1/rank", json=body | {"items": items}).json()["items"] for body in bodies(table)]
+    assert given == wanted["item_id"].to_list()
+    changed = [one != other for one, other in zip(given, plain, strict=True)]
+    assert any(changed)
+    wrong = client.post("/v1/rank", json=ASKED | {"items": {"i1": {known[0]: {"a": 1}}}})
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "items")
+
+
+WRONG: list[tuple[Any, int, str]] = [
+    ("{", 400, "body"),
+    ('{"candidates": [NaN]}', 400, "body"),
+    ("[" * 5000, 422, "[0]"),
+    ("{}", 422, "body"),
+    ({"candidates": []}, 422, "candidates"),
+    ({"candidates": [1, 1]}, 422, "candidates[1]"),
+    ({"candidates": [1, "1"]}, 422, "candidates[1]"),
+    ({"candidates": [1.5]}, 422, "candidates[0]"),
+    ({"candidates": [2**70]}, 422, "candidates[0]"),
+    ({"candidates": ["a\0"]}, 422, "candidates[0]"),
+    ({"candidates": ["a" * 600]}, 422, "candidates[0]"),
+    ({"candidates": list(range(2000))}, 422, "candidates"),
+    ({"candidates": [1], "candidate": 2}, 422, "body"),
+    ({"candidates": [1, 2], "scores": [0.5]}, 422, "scores"),
+    ({"candidates": [1, 2], "scores": [0.5, None]}, 422, "scores[1]"),
+    ({"candidates": [1, 2], "features": {"price": [1]}}, 422, "features.price"),
+    ({"candidates": [1, 2], "features": {"": [1, 2]}}, 422, "features"),
+    ({"candidates": [1], "context": {"device": [1]}}, 422, "context[...]"),
+    ({"candidates": [1], "length": 0}, 422, "length"),
+    ({"candidates": [1], "length": 5}, 422, "length"),
+    ({"candidates": [1], "deadline_ms": -1}, 422, "deadline_ms"),
+    ({"candidates": [1], "timestamp": "soon"}, 422, "timestamp"),
+    ({"candidates": [1], "timestamp": 1e300}, 422, "timestamp"),
+    ({"candidates": [1], "history": [1], "history_feedback": [1, 2]}, 422, "history_feedback"),
+    ({"candidates": [1], "history_timestamp": [1]}, 422, "history_timestamp"),
+    ([], 422, "body"),
+    ([{"candidates": [1]}, {"candidates": [2, 2]}], 422, "[1].candidates[1]"),
+    ([{"candidates": [1]}] * 300, 422, "body"),
+    ({"candidates": [1], "user_id": "x" * 2_000_000}, 413, "body"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "field"), WRONG, ids=range(len(WRONG)))
+def test_what_is_not_allowed_is_said_with_its_field(
+    client: TestClient, body: Any, status: int, field: str
+) -> None:
+    answer = client.post("/v1/rank", content=body if isinstance(body, str) else json.dumps(body))
+    assert (answer.status_code, answer.json()["error"]["field"]) == (status, field)
+    assert answer.json()["error"]["message"]
+
+
+def test_other_paths_and_methods_are_said(client: TestClient) -> None:
+    assert client.get("/nowhere").json()["error"]["field"] == "path"
+    wrong = client.get("/v1/rank")
+    assert (wrong.status_code, wrong.json()["error"]["field"], wrong.headers["allow"]) == (
+        405,
+        "method",
+        "POST",
+    )
+    feedback = client.post("/v1/feedback", json={"request_id": "r", "kind": "click", "position": 1})
+    assert feedback.status_code == 422
+    assert "no feedback log" in feedback.json()["error"]["message"]
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=8),
+    st.just("\ud800"),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+NAMES = [
+    "candidates", "user_id", "request_id", "scores", "features", "context", "user", "items", "history", "history_feedback",
+    "history_timestamp", "timestamp", "length", "deadline_ms", "record",
+]  # fmt: skip
+
+
+@hypothesis_settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(body=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), good=st.booleans())
+def test_no_body_makes_it_fail(client: TestClient, body: dict[str, Any], good: bool) -> None:
+    asked = (ASKED if good else {}) | body
+    answer = client.post("/v1/rank", content=json.dumps(asked).encode(errors="surrogatepass"))
+    assert answer.status_code in (200, 400, 422)
+    if answer.status_code != 200:
+        assert answer.json()["error"]["field"]
+        return
+    found = answer.json()
+    assert (
+        len(set(found["items"]))
+        == len(found["items"])
+        == min(asked.get("length") or 4, len(asked["candidates"]))
+    )
+    assert {str(item) for item in found["items"]} <= {str(item) for item in asked["candidates"]}
+    assert all(math.isfinite(score) for score in found["scores"])
+
+
+def test_the_description_is_what_is_served(artifact: Path, tmp_path: Path) -> None:
+    """Schemathesis asks everything that the description allows, and much that it does not."""
+    import schemathesis
+
+    with TestClient(create(settings(artifact, log=str(tmp_path / "log.db")))) as client:
+        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+        statuses: dict[str, set[int]] = {}
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            modes = (
+                schemathesis.GenerationMode
+                if operation.method == "post"
+                else [schemathesis.GenerationMode.POSITIVE]
+            )
+            for mode in modes:
+
+                @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+                @given(case=operation.as_strategy(generation_mode=mode))
+                def check(case: Any) -> None:
+                    sent = case.as_transport_kwargs(base_url="http://testserver")
+                    sent.pop("cookies", None)
+                    answer = client.request(**sent)
+                    assert answer.status_code < 500, answer.text
+                    if answer.status_code >= 400:
+                        assert answer.json()["error"]["field"]
+                    statuses.setdefault(case.path, set()).add(answer.status_code)
+
+                check()
+        assert {200, 422} <= statuses["/v1/rank"]
+        assert {200, 422} <= statuses["/v1/feedback"]
+
+
+# --- in time ---
+
+
+class Slow:
+    """A backend that takes its time, while told to."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.hold, self.batches = backend, threading.Event(), list[int]()
+        self.hold.set()
+
+    def rank(self, feed: Any) -> Any:
+        self.batches.append(len(feed["mask_BN"]))
+        self.hold.wait(5)
+        return self.backend.rank(feed)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
+    made: list[Slow] = []
+    load = models.load_backend
+
+    def loading(*arguments: Any, **options: Any) -> Slow:
+        made.append(Slow(load(*arguments, **options)))
+        return made[-1]
+
+    monkeypatch.setattr(models, "load_backend", loading)
+    return made
+
+
+def in_threads(client: TestClient, count: int, **changes: Any) -> tuple[list[threading.Thread], list[Any]]:
+    answers: list[Any] = []
+
+    def ask(at: int) -> None:
+        answers.append(client.post("/v1/rank", json=ASKED | {"request_id": f"r{at}"} | changes))
+
+    threads = [threading.Thread(target=ask, args=(at,)) for at in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def test_what_is_late_is_answered_by_the_candidates_own_order(artifact: Path, slow: list[Slow]) -> None:
+    with TestClient(create(settings(artifact))) as client:
+        slow[0].hold.clear()
+        started = time.monotonic()
+        answer = client.post("/v1/rank", json=ASKED | {"deadline_ms": 60, "length": 3}).json()
+        assert 0.05 < time.monotonic() - started < 2
+        assert answer["items"] == ["i9", "i8", "i7"]
+        assert (answer["fallback"], answer["scores"], answer["log_prob"]) == ("deadline", None, None)
+        slow[0].hold.set()
+        assert client.post("/v1/rank", json=ASKED | {"deadline_ms": 5000}).json()["fallback"] is None
+
+
+def test_a_full_queue_says_when_to_come_again(artifact: Path, slow: list[Slow]) -> None:
+    batch = BatchConfig(batch=2, pending=3)
+    with TestClient(create(settings(artifact, batch=batch, retry_seconds=7))) as client:
+        slow[0].hold.clear()
+        threads, answers = in_threads(client, 12)
+        time.sleep(0.5)
+        slow[0].hold.set()
+        for thread in threads:
+            thread.join()
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert 12 - 2 - 3 - 2 <= len(refused) <= 12 - 3
+        assert {answer.headers["retry-after"] for answer in refused} == {"7"}
+        assert all(answer.status_code in (200, 503) for answer in answers)
+        assert max(slow[0].batches) == 2
+
+
+def test_those_who_come_while_it_ranks_are_the_next_batch(artifact: Path, slow: list[Slow]) -> None:
+    with TestClient(create(settings(artifact))) as client:
+        slow[0].batches.clear()
+        client.post("/v1/rank", json=ASKED)
+        assert slow[0].batches == [1]  # alone, at once
+        slow[0].hold.clear()
+        threads, answers = in_threads(client, 9)
+        time.sleep(0.5)
+        slow[0].hold.set()
+        for thread in threads:
+            thread.join()
+        assert sum(slow[0].batches) == 10
+        assert slow[0].batches[1] + slow[0].batches[2] == 9
+        assert {tuple(answer.json()["items"]) for answer in answers} == {tuple(answers[0].json()["items"])}
+
+
+# --- arms, swaps, keys, the log ---
+
+
+def test_units_keep_their_arm_and_shares_hold(artifact: Path) -> None:
+    arms = (
+        read_arm(f"a={artifact}:70"),
+        read_arm(f"b={artifact}:30"),
+        read_arm(f"c={artifact}", shadow=True),
+    )
+    users = [{"user_id": f"u{at}", "candidates": ITEMS[:6]} for at in range(2000)]
+
+    def served(**changes: Any) -> list[str]:
+        with TestClient(create(settings(artifact, arms=arms, **changes))) as client:
+            answers = [
+                one
+                for at in range(0, 2000, 250)
+                for one in client.post("/v1/rank", json=users[at : at + 250]).json()
+            ]
+            counted = client.get("/metrics").text
+        assert 'slatewise_shadow_items_total{ranker="c",shared="yes"}' in counted
+        assert 'slatewise_shadow_items_total{ranker="c",shared="no"} 0.0' in counted  # the same model
+        return [one["ranker"] for one in answers]
+
+    first = served()
+    assert first == served()
+    assert 0.66 < first.count("a") / 2000 < 0.74
+    assert "c" not in first
+    other = served(salt="another")
+    assert 0.5 < sum(map(str.__eq__, first, other)) / 2000 < 0.66  # drawn anew: .7² + .3²
+
+
+def test_a_new_artifact_takes_the_place_of_the_old_one(artifact: Path, tmp_path: Path) -> None:
+    other = example_ranker()
+    for weight in other.policy.parameters():
+        weight.data *= 1.1
+    export(replace_golden(other), tmp_path / "second", backends=["eager"])
+    broken = shutil.copytree(artifact, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no")
+    link = tmp_path / "current"
+    link.symlink_to(artifact)
+    app = create(settings(link, watch_seconds=0.05))
+    with TestClient(app) as client:
+
+        def turn(target: Path) -> None:
+            (tmp_path / "next").symlink_to(target)
+            (tmp_path / "next").replace(link)
+
+        def told() -> dict[str, Any]:
+            return client.get("/v1/info").json()["rankers"][0]
+
+        stop, statuses = threading.Event(), list[int]()
+
+        def load() -> None:
+            while not stop.is_set():
+                statuses.append(client.post("/v1/rank", json=ASKED).status_code)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        first = told()["model"]
+        turn(tmp_path / "second")
+        wait_for(lambda: told()["model"] != first)
+        second = told()["model"]
+        turn(broken)
+        wait_for(lambda: told()["refused"])
+        assert told()["model"] == second
+        assert "is missing or is not the file that was exported" in told()["refused"]
+        turn(artifact)
+        wait_for(lambda: told()["model"] == first)
+        assert told()["refused"] is None
+        stop.set()
+        thread.join()
+        assert set(statuses) == {200}
+        assert len(statuses) > 20
+        counted = client.get("/metrics").text
+        assert 'slatewise_swaps_total{outcome="swapped",ranker="main"} 2.0' in counted
+        assert 'slatewise_swaps_total{outcome="refused",ranker="main"} 1.0' in counted
+
+
+def replace_golden(ranker: Ranker) -> Ranker:
+    """Other weights answer the golden requests otherwise."""
+    return Ranker(ranker.policy, ranker.transform, ranker.card, ranker.golden)
+
+
+def wait_for(happened: Any, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_keys_open_and_nothing_else_does(artifact: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    key, second = add_key(file, "shop"), add_key(file, "lab")
+    assert key not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    with TestClient(create(settings(artifact, keys=str(file)))) as client:
+        for given, status in (
+            (None, 401),
+            ("Bearer no", 401),
+            (f"Basic {key}", 401),
+            (f"Bearer {key}", 200),
+            (f"bearer {second}", 200),
+        ):
+            answer = client.post("/v1/rank", json=ASKED, headers={"authorization": given} if given else {})
+            assert answer.status_code == status
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+        refused = client.post("/v1/rank", content="{")
+        assert (refused.status_code, refused.json()["error"]["field"]) == (401, "authorization")
+        assert refused.headers["www-authenticate"] == "Bearer"
+    with pytest.raises(ConfigError, match="has a key of the name 'lab' already"):
+        add_key(file, "lab")
+    file.write_text("lab abc\n")
+    with pytest.raises(ConfigError, match="line 1: not a name and a SHA-256 digest"):
+        Keys.load(file)
+    file.write_text("# nothing\n\n")
+    with pytest.raises(ConfigError, match="has no keys"):
+        Keys.load(file)
+
+
+def test_what_is_served_is_logged_and_asked_again_is_answered_alike(artifact: Path, tmp_path: Path) -> None:
+    store = str(tmp_path / "log.db")
+    with TestClient(create(settings(artifact, log=store, wait_for_log=True))) as client:
+        first = client.post("/v1/rank", json=ASKED | {"length": 2, "context": {"device": "phone"}}).json()
+        assert first["recorded"] == "yes"
+        again = client.post("/v1/rank", json=ASKED | {"context": {"device": "phone"}}).json()
+        assert again["items"] == first["items"]  # the first answer counts
+        other = client.post("/v1/rank", json=ASKED | {"user_id": "u2"})
+        assert (other.status_code, other.json()["error"]["field"]) == (422, "request_id")
+        client.post("/v1/rank", json=ASKED | {"request_id": "r2", "record": False})
+        nobody = client.post("/v1/rank", json={"candidates": ITEMS, "request_id": "r3"}).json()
+        events = [{"request_id": "r1", "kind": "click", "item_id": first["items"][0]}] * 2
+        events += [
+            {"request_id": "r9", "kind": "click", "position": 1},
+            {"request_id": "r1", "kind": "click", "position": 3},
+        ]
+        outcomes = [one["outcome"] for one in client.post("/v1/feedback", json=events).json()]
+        assert outcomes == ["accepted", "duplicate", "waiting", "not-shown"]
+        wrong = client.post("/v1/feedback", json=[events[0], {"request_id": "r1", "kind": "click"}])
+        assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "[1].item_id")
+    log = open_log(store)
+    found = log.find(["r1", "r2", "r3"])
+    log.close()
+    assert sorted(found) == ["r1", "r3"]
+    assert list(found["r1"].served) == first["items"]
+    assert (found["r1"].arm, found["r1"].propensity) == ("main", 1.0)
+    assert found["r3"].user_id == "r3"
+    assert list(found["r3"].served) == nobody["items"]
+    assert Chosen()
+
+
+def test_settings_that_cannot_be_are_refused(artifact: Path, tmp_path: Path) -> None:
+    plain = settings(artifact)
+    for changes, said in (
+        ({"arms": plain.arms * 2}, "two rankers are called 'main'"),
+        ({"arms": (replace(plain.arms[0], share=0.0),)}, "no ranker serves"),
+        ({"unit": "session"}, "unit is 'session'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            replace(plain, **changes).check()
+    with pytest.raises(ConfigError, match="the share 'x' is no number"):
+        read_arm("a=b:x")
+    assert read_arm("models/a:30") == ArmSpec(name="a", path="models/a", share=30.0)
+    assert Limits().candidates == 1024
