@@ -58,7 +58,7 @@ class Pair(Frozen):
 
 @dataclass(frozen=True)
 class Result:
-    """A finished recipe."""
+    """A finished recipe; ``runs`` are the rows' run folders of the first seed."""
 
     recipe: Recipe
     out: Path
@@ -69,6 +69,7 @@ class Result:
     gaps: list[Pair]
     checks: list[Check]
     seconds: float
+    runs: dict[str, Path]
 
     def row(self, name: str) -> Row:
         """The table's row of that name."""
@@ -121,9 +122,6 @@ def reproduce(
     gaps = _pairs(recipe, evaluation, [(gap.name, gap.better, gap.worse) for gap in recipe.gaps])
     rows = evaluation.table()
     checks = [_check(entry, rows, evaluation) for entry in recipe.expected]
-    result = Result(
-        recipe, folder, evaluation, judges, rows, pairs, gaps, checks, time.perf_counter() - started
-    )
     opened = {
         row: data_of(recipe, table.candidates_from, shared, folder, chosen[0])
         for row, table in recipe.rows.items()
@@ -133,6 +131,8 @@ def reproduce(
         for row in recipe.rows
         if recipe.row(row)[0]
     }
+    seconds = time.perf_counter() - started
+    result = Result(recipe, folder, evaluation, judges, rows, pairs, gaps, checks, seconds, runs)
     write(result, path, opened, runs, seeds=", ".join(map(str, chosen)), jobs=jobs)
     return result
 

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 def command(
     log: Annotated[
-        Path, typer.Argument(metavar="LOG", help="Requests in the log schema with the column arm.")
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help="Requests in the log schema with the column arm; with --simulate a new Parquet file.",
+        ),
     ],
     metric: Annotated[str, typer.Option(help="Feedback that counts, summed over the list.")] = "click",
     unit: Annotated[
@@ -33,6 +37,24 @@ def command(
         typer.Option(help="Units planned for an arm and the control: where the sequential test is sharpest."),
     ] = 10_000,
     burn_in: Annotated[int, typer.Option(help="Units an arm needs before the first look.")] = 100,
+    simulate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Make the log: an experiment in the simulated store that made this data."
+        ),
+    ] = None,
+    ranker: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=RUN", help="With --simulate: a ranker, and an arm of its name."),
+    ] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=A:0.3,B:0.7", help="With --simulate: an arm whose requests meet several rankers."
+        ),
+    ] = None,
+    requests: Annotated[int, typer.Option(min=100, help="With --simulate: how many.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="With --simulate: of users, requests and what they do.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="REPORT", help="Folder for a report.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
@@ -40,10 +62,15 @@ def command(
     import msgspec
 
     from slatewise.data.check import read_requests
+    from slatewise.errors import ConfigError
     from slatewise.evaluation.experiment import judge, read_experiment
     from slatewise.evaluation.experiment_report import write
     from slatewise.evaluation.sequential import Config
 
+    if simulate is not None:
+        _simulate(log, simulate, ranker or [], mix or [], requests, seed)
+    elif ranker or mix:
+        raise ConfigError("--ranker and --mix are arms of a simulated experiment; give --simulate DATA, too.")
     experiment = read_experiment(read_requests(log), metric, unit)
     config = Config(planned=planned, burn_in=burn_in)
     verdict = judge(experiment, control=control, shares=_shares(share or []), config=config)
@@ -54,6 +81,40 @@ def command(
     _print(verdict)
     if page is not None:
         print(f"written: {page}")
+
+
+def _simulate(log: Path, data: Path, rankers: list[str], mixes: list[str], requests: int, seed: int) -> None:
+    """Write the log of a simulated experiment, whole or not at all."""
+    from rich.console import Console
+
+    from slatewise.api import load_data
+    from slatewise.errors import ConfigError, DataError
+    from slatewise.files import new_file
+    from slatewise.ranker import Ranker
+    from slatewise.serving.simulate import Arm, read_mix
+    from slatewise.serving.simulate import simulate as run
+
+    if log.exists():
+        raise DataError(f"{log} is there already; a simulated log needs a name of its own.")
+    if log.suffix != ".parquet":
+        raise ConfigError(f"{log} cannot hold a simulated log; name a .parquet file.")
+    named = dict(text.partition("=")[::2] for text in rankers)
+    if not named or not all(named.values()):
+        raise ConfigError("--simulate needs rankers: --ranker NAME=RUN, once for each.")
+    arms = {name: Arm(name, {name: 1.0}) for name in named}
+    arms |= {arm.name: arm for arm in map(read_mix, mixes)}
+    loaded = {name: Ranker.load(path) for name, path in named.items()}
+    with Console(stderr=True).status("simulating …") as status:
+        frame = run(
+            load_data(data).manifest,
+            loaded,
+            arms,
+            requests,
+            seed,
+            lambda done, total: status.update(f"requests served: {done / total:.0%} …"),
+        )
+    with new_file(log) as partial:
+        frame.write_parquet(partial)
 
 
 def _shares(settings: list[str]) -> dict[str, float]:

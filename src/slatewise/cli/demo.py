@@ -24,13 +24,25 @@ def command(
     answer = {"rows": [_row(row) for row in sorted(result.rows, key=lambda row: row.metrics["true-value"])]}
     with new_file(result.out / "report.json") as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(answer)))
+    for row, run in result.runs.items():
+        _link(result.out / row, run)
     print(
         msgspec.json.encode(answer).decode()
         if json
-        else f"{result.markdown()}\nthe page: {result.out / 'report.html'}"
+        else f"{result.markdown()}\nthe page: {result.out / 'report.html'}\n"
+        f"serve it: slatewise export {result.out / 'goalrank'} --out ARTIFACT && slatewise serve ARTIFACT"
     )
     if not all(check.passed for check in result.checks):
         raise typer.Exit(1)
+
+
+def _link(path: Path, run: Path) -> None:
+    """A name for a run that does not change with its config, where the file system has links."""
+    from contextlib import suppress
+
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.symlink_to(run.relative_to(path.parent))
 
 
 def _row(row: object) -> dict[str, object]:

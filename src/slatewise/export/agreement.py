@@ -17,6 +17,8 @@ from slatewise.data.batch import ListBatch
 from slatewise.export.artifact import Agreement, Artifact
 from slatewise.export.backends import Backend, Served
 from slatewise.export.feed import Limits, widened
+from slatewise.export.graph import RULE_NAMES
+from slatewise.export.made_up import made_up_rules
 from slatewise.modules.gather import list_mask
 from slatewise.policies import Policy
 
@@ -77,6 +79,30 @@ def compare(
             found.own += float(value(batch, own_BL, mask_BL).sum())
             found.served += float(value(batch, torch.from_numpy(served.order_BL), mask_BL).sum())
     return found
+
+
+@torch.no_grad()
+def compare_ruled(
+    found: Comparison,
+    policy: Policy,
+    backend: Backend,
+    artifact: Artifact,
+    batches: Iterable[tuple[str, ListBatch]],
+) -> None:
+    """Rank batches both ways under made-up rules, and add to what was found."""
+    limits = artifact.manifest.limits
+    for words, batch in batches:
+        wide = widened(batch, limits.fewest)
+        rules = made_up_rules(wide, limits.length)
+        feed = artifact.feed(batch) | {name: getattr(rules, name).numpy() for name in RULE_NAMES}
+        other_BL = torch.from_numpy(backend.rank_ruled(feed).order_BL)
+        own_BL = policy.answer_ruled(wide, limits.length, rules).order_BL
+        same_B = (own_BL == other_BL).all(1)
+        if not same_B.all():
+            same_B[~same_B] = _undecided(policy, wide.take(~same_B), own_BL[~same_B], other_BL[~same_B])
+        if not same_B.all() and not found.different:
+            row = int((~same_B).nonzero()[0])
+            found.different = f"request {row} {words} gets, under rules, the candidates {_places(other_BL[row])} in place of {_places(own_BL[row])}"
 
 
 def own_lists(policy: Policy, batch: ListBatch, limits: Limits) -> Tensor:

@@ -81,7 +81,7 @@ class ArtifactManifest(Frozen):
         data, protocol, target: what it was trained on, and for.   schema: the features that requests have.
         inputs: what a feed holds (:func:`slatewise.export.feed.make_feed`); the open axes are called B and N.
         backends: its forms; the first is the default.   files: digests of everything in the folder.
-        positive_history: only items with feedback were in the histories that it was trained on.
+        ruled: every form can also write lists under rules.   positive_history: only items with feedback were in the histories that it was trained on.
     """
 
     model: str
@@ -100,6 +100,7 @@ class ArtifactManifest(Frozen):
     backends: tuple[Built, ...]
     files: dict[str, str]
     positive_history: bool = False
+    ruled: bool = False
     format: int = 1
 
 

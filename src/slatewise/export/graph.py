@@ -19,11 +19,31 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from slatewise.data.batch import ListBatch
+from slatewise.decoding.ruled import Rules
 from slatewise.errors import ExportError
 from slatewise.export.feed import Input, Limits, inputs_of
 from slatewise.policies import Policy
 
 OUTPUTS = ("order_BL", "mask_BL", "log_prob_B", "score_BN")  # of slatewise.types.Answer
+
+
+RULE_NAMES = ("allowed_BLN", "group_BRN", "most_BR", "window_BR")  # of slatewise.decoding.ruled.Rules
+COUNTED = 4  # rules of a request that count groups, at most
+
+
+def rule_inputs(length: int) -> tuple[Input, ...]:
+    """What a graph takes beside the batch to write lists of ``length`` under rules."""
+    shapes: tuple[tuple[int | str, ...], ...] = (
+        ("B", length, "N"),
+        ("B", COUNTED, "N"),
+        ("B", COUNTED),
+        ("B", COUNTED),
+    )
+    kinds = ("bool", "int64", "int64", "int64")
+    return tuple(
+        Input(name=name, dtype=kind, shape=shape)
+        for name, kind, shape in zip(RULE_NAMES, kinds, shapes, strict=True)
+    )
 
 
 class Graph(nn.Module):
@@ -33,13 +53,20 @@ class Graph(nn.Module):
 
     Args:
         everything: all fields of a batch.   read: those of them that are given, in this order; ``mask_BN`` among them.
+        ruled: behind them come :func:`rule_inputs`.
     """
 
     def __init__(
-        self, policy: Policy, everything: Sequence[Input], read: Sequence[Input], length: int
+        self,
+        policy: Policy,
+        everything: Sequence[Input],
+        read: Sequence[Input],
+        length: int,
+        ruled: bool = False,
     ) -> None:
         super().__init__()
-        self.policy, self.length, self.read = policy, length, tuple(read)
+        self.policy, self.length, self.ruled = policy, length, ruled
+        self.read = (*read, *(rule_inputs(length) if ruled else ()))
         names = {field.name for field in read}
         self.unread = tuple(field for field in everything if field.name not in names)
 
@@ -51,7 +78,12 @@ class Graph(nn.Module):
         for field in self.unread:
             shape = [b if axis == "B" else n if axis == "N" else int(axis) for axis in field.shape]
             given[field.name] = mask_BN.new_zeros(shape, dtype=getattr(torch, field.dtype))
-        answer = self.policy.answer(ListBatch(**given), self.length)
+        rules = Rules(*(given.pop(name) for name in RULE_NAMES)) if self.ruled else None
+        batch = ListBatch(**given)
+        if rules is None:
+            answer = self.policy.answer(batch, self.length)
+        else:
+            answer = self.policy.answer_ruled(batch, self.length, rules)
         return answer.order_BL, answer.mask_BL, answer.log_prob_B, answer.score_BN
 
 
@@ -85,6 +117,17 @@ class Traced:
 
     program: torch.export.ExportedProgram
     inputs: tuple[Input, ...]
+    ruled: bool = False
+
+
+def open_rules(batch: ListBatch, length: int) -> Rules:
+    """Rules that forbid nothing."""
+    b, n = batch.mask_BN.shape
+    counts_BR = torch.full((b, COUNTED), length)
+    group_BRN = torch.zeros(b, COUNTED, n, dtype=torch.long)
+    return Rules(
+        batch.mask_BN[:, None].expand(-1, length, -1).clone(), group_BRN, counts_BR, counts_BR.clone()
+    )
 
 
 def trace(graph: Graph, batch: ListBatch, limits: Limits, called: str) -> Traced:
@@ -111,14 +154,16 @@ def trace(graph: Graph, batch: ListBatch, limits: Limits, called: str) -> Traced
         {place: axes[str(axis)] for place, axis in enumerate(field.shape) if axis in axes}
         for field in graph.read
     ]
-    tensors = tuple(getattr(batch, field.name) for field in graph.read)
+    rules = open_rules(batch, limits.length)
+    given = [rules if field.name in RULE_NAMES else batch for field in graph.read]
+    tensors = tuple(getattr(source, field.name) for source, field in zip(given, graph.read, strict=True))
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(graph, tensors, dynamic_shapes=(tuple(shapes),), strict=False)
     except Exception as error:  # torch says in many types of error that it cannot
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ExportError(f"'{called}' cannot be written as one graph: {reason}. {advice}") from error
-    return Traced(program, graph.read)
+    return Traced(program, graph.read, graph.ruled)
 
 
 @contextmanager

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from slatewise.config import replace
 from slatewise.data.batch import ListBatch
 from slatewise.data.features import FeatureTransform
 from slatewise.data.prepared import REQUEST_COLUMNS, Split, request_shapes
 from slatewise.data.tables import Array
+from slatewise.decoding.ruled import Rules
 from slatewise.export.feed import Limits
+from slatewise.export.graph import open_rules
 from slatewise.rng import numpy_rng
 
 ROWS = 16
@@ -67,3 +70,21 @@ def _items(rng: np.random.Generator, shape: tuple[int, ...], items: int) -> Arra
     item_BN = 1 + (start_B1 + np.arange(n)) % max(items - 1, 1)
     item_BN[1::2, 0] = 0
     return item_BN
+
+
+def made_up_rules(batch: ListBatch, length: int, seed: int = 0) -> Rules:
+    """Rules of all kinds, another mix in each request: a place that one candidate holds, candidates that are out, groups that are counted."""
+    rng, b = numpy_rng(seed, "export", "rules"), len(batch.mask_BN)
+    rules = open_rules(batch, length)
+    count_B, place_B = batch.mask_BN.sum(1).numpy(), rng.integers(0, length, b)
+    for row in range(b):
+        pinned, out = rng.integers(0, count_B[row], 2)
+        if out != pinned:
+            rules.allowed_BLN[row, :, out] = False
+        rules.allowed_BLN[row, :, pinned] = False
+        rules.allowed_BLN[row, place_B[row]] = False
+        rules.allowed_BLN[row, place_B[row], pinned] = True
+    rules.group_BRN[:] = torch.from_numpy(rng.integers(0, 4, rules.group_BRN.shape))
+    rules.most_BR[:] = torch.from_numpy(rng.integers(1, 3, rules.most_BR.shape))
+    rules.window_BR[:] = torch.from_numpy(rng.integers(1, length + 1, rules.window_BR.shape))
+    return rules

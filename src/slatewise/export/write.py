@@ -19,7 +19,7 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError, RunError
 from slatewise.evaluation.provenance import source_commit
-from slatewise.export.agreement import compare
+from slatewise.export.agreement import compare, compare_ruled
 from slatewise.export.artifact import MANIFEST, Artifact, ArtifactManifest, Built, digest_of
 from slatewise.export.backends import Backend, golden_lists
 from slatewise.export.feed import Limits, inputs_of
@@ -91,7 +91,8 @@ def export(
         own = Ranker.load(folder)  # on the CPU, and checked on its golden requests
         artifact = _draft(own, folder, max_candidates)
         progress("tracing the ranking")
-        traced = _traced(own, artifact) if any(hasattr(form.module, "write") for form in forms) else None
+        written = any(hasattr(form.module, "write") for form in forms)
+        traced = _traced(own, artifact) if written else []
         built = []
         for form in forms:
             progress(f"writing and comparing {form.name}")
@@ -171,6 +172,7 @@ def _draft(ranker: Ranker, folder: Path, max_candidates: int) -> Artifact:
         backends=(),
         files={},
         positive_history=options.get("history_from") == "positive",
+        ruled=form.ruled,
     )
     return Artifact(folder, manifest, ranker.transform, ranker.golden)
 
@@ -185,26 +187,34 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _traced(ranker: Ranker, artifact: Artifact) -> Traced:
+def _traced(ranker: Ranker, artifact: Artifact) -> list[Traced]:
+    """The graph, and behind it the one that takes rules."""
     manifest = artifact.manifest
     limits = manifest.limits
     example = made_up(artifact.transform, TRACED, min(limits.fewest + 4, limits.candidates))
-    graph = Graph(ranker.policy, inputs_of(example), manifest.inputs, limits.length).eval()
-    return trace(graph, example, limits, ranker.name)
+    return [
+        trace(
+            Graph(ranker.policy, inputs_of(example), manifest.inputs, limits.length, ruled).eval(),
+            example,
+            limits,
+            ranker.name,
+        )
+        for ruled in (False, True)[: 1 + manifest.ruled]
+    ]
 
 
 def _build(
     form: Wanted,
     ranker: Ranker,
     artifact: Artifact,
-    traced: Traced | None,
+    traced: Sequence[Traced],
     held_out: list[tuple[str, ListBatch]],
     gate: Gate,
     worth: Worth | None,
 ) -> Built:
     """Write one form, load it as a server would, and hold it against the ranker."""
-    if traced is not None and hasattr(form.module, "write"):
-        form.module.write(traced, artifact.path, form.config)
+    for graph in traced if hasattr(form.module, "write") else ():
+        form.module.write(graph, artifact.path, form.config)
     backend: Backend = form.module.load(artifact, form.config)
     batches: Iterable[tuple[str, ListBatch]] = held_out
     if form.exact:
@@ -213,6 +223,8 @@ def _build(
         ranker.policy, backend, artifact, batches, None if form.exact or not worth else worth.value
     )
     agreement = found.agreement(worth.word if worth else "")
+    if form.exact and artifact.manifest.ruled:
+        compare_ruled(found, ranker.policy, backend, artifact, _made_up(artifact))
     if form.exact:
         check_exact(form.name, found)
     else:

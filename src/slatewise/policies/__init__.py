@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
+from slatewise.decoding.ruled import Rules
 from slatewise.names import plugin
 from slatewise.types import Answer, Ranking
 
@@ -28,12 +29,14 @@ class Form:
         fewest, most: widths of the candidate axis that its :meth:`Policy.answer` takes, beside the length of the list,
             below which nobody goes; 0: no limit.
         alone: ``rank`` treats a request in a batch otherwise than alone; ``answer`` treats it as alone.
+        ruled: it writes position by position, so that rules can be masks of its loop (:meth:`Policy.answer_ruled`).
     """
 
     obstacle: str = ""
     fewest: int = 0
     most: int = 0
     alone: bool = False
+    ruled: bool = False
 
 
 class Policy(nn.Module, ABC):
@@ -52,6 +55,10 @@ class Policy(nn.Module, ABC):
         ranking = self.rank(batch, length)
         nothing_B = ranking.score_BN.new_full((batch.mask_BN.shape[0],), torch.nan)
         return Answer(ranking.order_BL, ranking.mask_BL, nothing_B, ranking.score_BN)
+
+    def answer_ruled(self, batch: ListBatch, length: int, rules: Rules) -> Answer:
+        """:meth:`answer` under rules, for policies whose ``form`` is ``ruled``."""
+        raise NotImplementedError(f"{type(self).__name__} does not write position by position.")
 
     @torch.no_grad()
     def margin(self, batch: ListBatch, order_BL: Tensor, rival_BL: Tensor) -> Tensor:

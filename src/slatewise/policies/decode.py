@@ -12,6 +12,7 @@ from slatewise.config import build as build_config
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.decoding._loop import first_logits
+from slatewise.decoding.ruled import Rules, decode_ruled
 from slatewise.generators import Generator, build_generator
 from slatewise.generators.base import Memory, ScoreGenerator
 from slatewise.names import plugin
@@ -68,6 +69,15 @@ class Decode(Policy):
         return Answer(slate.order_BL, slate.mask_BL, slate.log_prob_B, first_BN)
 
     @torch.no_grad()
+    def answer_ruled(self, batch: ListBatch, length: int, rules: Rules) -> Answer:
+        """The greedy list under rules; log-probability and first logits are the generator's own."""
+        slate, first_BN = decode_ruled(
+            self.generator, self.generator.encode(batch), length=length, rules=rules
+        )
+        first_BN = first_BN.masked_fill(~batch.mask_BN, -torch.inf)
+        return Answer(slate.order_BL, slate.mask_BL, slate.log_prob_B, first_BN)
+
+    @torch.no_grad()
     def margin(self, batch: ListBatch, order_BL: Tensor, rival_BL: Tensor) -> Tensor:
         """In nats, at the place where the lists part."""
         memory = self.generator.encode(batch)
@@ -81,7 +91,7 @@ class Decode(Policy):
     def form(self) -> Form:
         """Greedy decoding is what is exported."""
         if self.decoder_name == "greedy":
-            return Form()
+            return Form(ruled=not self._sorts)
         return Form(obstacle=f"it decodes by '{self.decoder_name}', and only greedy decoding is exported")
 
     @property

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from slatewise.config import Frozen
 from slatewise.errors import UnavailableError
-from slatewise.serving.models import Asked, Listed, Model, fallback
+from slatewise.serving.models import Asked, Listed, Model
 
 Positive = Annotated[int, Meta(ge=1)]
 LATE = "deadline"
@@ -143,7 +143,7 @@ class Batcher:
         in_time, batch = [job for job in batch if not job.dropped], []
         for job in in_time:
             if job.due is not None and job.due < ready:
-                job.done(fallback(job.asked.request, job.model.longest, LATE))
+                job.done(job.model.fallback(job.asked, LATE))
             else:
                 batch.append(job)
         if not batch:

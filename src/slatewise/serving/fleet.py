@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from slatewise.errors import SlatewiseError
 from slatewise.export.artifact import MANIFEST
+from slatewise.serving.buckets import Buckets
 from slatewise.serving.models import Model
 from slatewise.serving.settings import ArmSpec
 
 log = logging.getLogger("slatewise")
-BUCKETS = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,21 +50,14 @@ class Fleet:
         self.refused: dict[str, Refused] = {}
         self._seen = {arm.name: _stamp(arm) for arm in arms}
         serving = [arm for arm in arms if not arm.shadow]
-        total = sum(arm.share for arm in serving)
-        self._names = [arm.name for arm in serving]
-        self._ends = [round(BUCKETS * end / total) for end in accumulate(arm.share for arm in serving)]
-        self._salt = salt.encode()
+        self._buckets = Buckets({arm.name: arm.share for arm in serving}, salt)
         self.shadows = [arm.name for arm in arms if arm.shadow]
         self._stop = threading.Event()
         self._watch: threading.Thread | None = None
 
     def choose(self, unit: str) -> Model:
         """The ranker that answers a unit: always the same one, as long as salt and shares are."""
-        if len(self._names) == 1:
-            return self.models[self._names[0]]
-        digest = hashlib.blake2b(unit.encode(errors="replace"), digest_size=8, key=self._salt[:64]).digest()
-        bucket = int.from_bytes(digest, "big") % BUCKETS
-        return self.models[self._names[bisect_right(self._ends, bucket)]]
+        return self.models[self._buckets.of(unit)]
 
     def shadowing(self) -> list[Model]:
         """Rankers whose lists nobody sees."""

@@ -6,22 +6,25 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slatewise.data.columns import CategoryColumn
 from slatewise.data.direct import Past, Row
 from slatewise.data.fields import Drawn
 from slatewise.export.artifact import Artifact
-from slatewise.export.backends import Backend, load_backend
-from slatewise.export.feed import feed_of
+from slatewise.export.backends import Backend, Served, load_backend
+from slatewise.export.feed import Feed, feed_of
 from slatewise.names import plugin
 from slatewise.serving.combine import Rule
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
 from slatewise.serving.records import Id
+from slatewise.serving.rules import Plan, plan_of
 from slatewise.serving.wire import RankRequest
 
 
@@ -46,12 +49,14 @@ class Listed:
     Attributes:
         scores: of the items at the first position.   log_prob: of the list in nats; None where it has none.
         fallback: why it is the candidates' own order; None: the ranker wrote it.
+        dropped: rules that no full list can keep.
     """
 
     items: list[Id]
     scores: list[float] | None = None
     log_prob: float | None = None
     fallback: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 def row_of(request: RankRequest, moment: int) -> Row:
@@ -68,16 +73,6 @@ def row_of(request: RankRequest, moment: int) -> Row:
         context=request.context,
         past=past,
     )
-
-
-def fallback(request: RankRequest, longest: int, why: str) -> Listed:
-    """The candidates in the order of their own scores, or as they came."""
-    length = min(request.length or longest, longest)
-    items: Sequence[Id] = request.candidates
-    if request.scores is not None:
-        order = sorted(range(len(items)), key=lambda at: -request.scores[at])  # type: ignore[index]
-        items = [items[at] for at in order]
-    return Listed(list(items[:length]), fallback=why)
 
 
 @dataclass
@@ -113,18 +108,77 @@ class Model:
                 return [error]
             return [answer for one in asked for answer in self.rank([one])]
 
+    def fallback(self, asked: Asked, why: str) -> Listed:
+        """The candidates in the order of their own scores, or as they came, under the request's rules."""
+        request, scores = asked.request, asked.request.scores
+        order: Sequence[int] = range(len(request.candidates))
+        if scores is not None:
+            order = sorted(order, key=lambda at: -scores[at])
+        length, dropped = request.length or self.longest, list[str]()
+        if request.rules:
+            plan, dropped = self._plan(asked, self.features.draw([asked.row]), 0)
+            order = plan.greedy(order)
+        items = [request.candidates[at] for at in order[:length]]
+        return Listed(items, fallback=why, dropped=tuple(dropped))
+
     def _rank(self, asked: Sequence[Asked]) -> list[Listed]:
         with self.lock:
             drawn = self._draw(asked)
             manifest = self.artifact.manifest
-            served = self.backend.rank(feed_of(drawn, manifest.inputs, manifest.limits))
-        orders, counts = served.order_BL.tolist(), served.mask_BL.sum(axis=1).tolist()
-        return [
-            _listed(one.request, order[:count], score_N, log_prob)
-            for one, order, count, score_N, log_prob in zip(
-                asked, orders, counts, served.score_BN, served.log_prob_B.tolist(), strict=True
+            feed = feed_of(drawn, manifest.inputs, manifest.limits)
+            ruled = [at for at, one in enumerate(asked) if one.request.rules]
+            served = None if len(ruled) == len(asked) else self.backend.rank(feed)
+            own = {at: self._under_rules(asked[at], drawn, feed, at) for at in ruled}
+        return [own[at] if at in own else _listed(one.request, served, at) for at, one in enumerate(asked)]
+
+    def _under_rules(self, asked: Asked, drawn: Drawn, feed: Feed, row: int) -> Listed:
+        """The list of one request of a batch under its rules."""
+        request, limits = asked.request, self.artifact.manifest.limits
+        plan, dropped = self._plan(asked, drawn, row)
+        alone = {name: values[row : row + 1] for name, values in feed.items()}
+        if not self.artifact.manifest.ruled:  # it writes no list position by position: the best by its scores
+            served = self.backend.rank(alone)
+            score_N = served.score_BN[0, : len(request.candidates)]
+            order = plan.greedy(np.argsort(-score_N, kind="stable").tolist())
+            return Listed(
+                [request.candidates[at] for at in order], score_N[order].tolist(), dropped=tuple(dropped)
             )
-        ]
+        width = drawn.items.index.shape[1]
+        rules = {
+            "group_BRN": np.pad(plan.groups, ((0, 0), (0, width - plan.groups.shape[1])))[None],
+            "most_BR": np.array([plan.most]),
+            "window_BR": np.array([plan.window]),
+        }
+        while True:  # at most once a position
+            allowed = plan.allowed(limits.length, width)[None]
+            served = self.backend.rank_ruled(alone | rules | {"allowed_BLN": allowed})
+            order = served.order_BL[0, : plan.length].tolist()
+            if plan.repaired(order):
+                break
+        score_N, log_prob = served.score_BN[0], float(served.log_prob_B[0])
+        whole = plan.length == min(limits.length, len(request.candidates))
+        return Listed(
+            [request.candidates[at] for at in order],
+            score_N[order].tolist(),
+            log_prob if whole else None,
+            dropped=tuple(dropped),
+        )
+
+    def _plan(self, asked: Asked, drawn: Drawn, row: int) -> tuple[Plan, list[str]]:
+        request, count = asked.request, len(asked.request.candidates)
+        groups: dict[str, Sequence[Any]] = dict(request.groups)
+        if any(rule.of is not None and rule.of not in groups for rule in request.rules):
+            codes_NC = drawn.items.features("categories")[row, :count]
+            for name, code_N in zip(self._categories, codes_NC.T.tolist(), strict=True):
+                groups.setdefault(name, [code or None for code in code_N])
+        length = min(request.length or self.longest, self.longest)
+        return plan_of(request.rules, request.candidates, groups, length)
+
+    @cached_property
+    def _categories(self) -> list[str]:
+        """Names of the items' features that are categories, in their order."""
+        columns = self.features.transform.items.features.columns
+        return [column.column for column in columns if isinstance(column, CategoryColumn)]
 
     def _draw(self, asked: Sequence[Asked]) -> Drawn:
         given = [one.request for one in asked]
@@ -151,14 +205,14 @@ class Model:
         return lone
 
 
-def _listed(request: RankRequest, order: list[int], score_N: Any, log_prob: float) -> Listed:
-    length = request.length or len(order)
-    chosen = order[:length]
+def _listed(request: RankRequest, served: Served | None, row: int) -> Listed:
+    assert served is not None
+    order = served.order_BL[row][served.mask_BL[row]].tolist()
+    chosen, log_prob = order[: request.length or len(order)], float(served.log_prob_B[row])
     # the probability is of the whole list: a shorter one has another
-    whole = len(chosen) == len(order) and not np.isnan(log_prob)
-    return Listed(
-        [request.candidates[at] for at in chosen], score_N[chosen].tolist(), log_prob if whole else None
-    )
+    whole = len(chosen) == len(order) and log_prob == log_prob
+    items = [request.candidates[at] for at in chosen]
+    return Listed(items, served.score_BN[row][chosen].tolist(), log_prob if whole else None)
 
 
 def load_model(

@@ -11,8 +11,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from slatewise.config import to_plain
-from slatewise.errors import ConfigError, RequestError, UnavailableError
+from slatewise.errors import ConfigError, RequestError, SlatewiseError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
 from slatewise.serving.checks import check_records
 from slatewise.serving.features import Store, open_store
@@ -22,7 +24,7 @@ from slatewise.serving.keys import Keys
 from slatewise.serving.log import open_log
 from slatewise.serving.log.outcomes import Exposed, Received
 from slatewise.serving.log.store import Outcome
-from slatewise.serving.models import Asked, Listed, Model, fallback, load_model, row_of
+from slatewise.serving.models import Asked, Listed, Model, load_model, row_of
 from slatewise.serving.moments import MICRO, moment
 from slatewise.serving.recorder import Recorder
 from slatewise.serving.records import Exposure, Feedback, now
@@ -135,7 +137,10 @@ class Service:
     def _late(self, job: Job, future: asyncio.Future[Listed]) -> None:
         if not future.done():
             job.dropped = True
-            future.set_result(fallback(job.asked.request, job.model.longest, LATE))
+            try:
+                future.set_result(job.model.fallback(job.asked, LATE))
+            except SlatewiseError as error:
+                future.set_exception(error)
 
     def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
         """Let a shadow rank the same, if there is time, and count how much of its list was served."""
@@ -152,28 +157,29 @@ class Service:
 
     def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposure) -> RankAnswer:
         self.numbers.lists.labels(model.name, listed.fallback or "no").inc()
-        if isinstance(recorded, Exposure):  # this request was answered before
-            first = recorded
-            version = first.model_version or model.version
-            return RankAnswer(
-                asked.request_id,
-                list(first.served),
-                None,
-                None,
-                first.arm or model.name,
-                version,
-                None,
-                "yes",
-            )
-        return RankAnswer(
-            asked.request_id,
-            listed.items,
-            listed.scores,
-            listed.log_prob,
-            model.name,
-            model.version,
-            listed.fallback,
-            recorded,
+        answer = RankAnswer(
+            request_id=asked.request_id,
+            items=listed.items,
+            scores=listed.scores,
+            log_prob=listed.log_prob,
+            ranker=model.name,
+            model=model.version,
+            fallback=listed.fallback,
+            dropped_rules=list(listed.dropped),
+            recorded="yes" if isinstance(recorded, Exposure) else recorded,
+        )
+        if not isinstance(recorded, Exposure):
+            return answer
+        first = recorded  # this was asked and answered before
+        return msgspec.structs.replace(
+            answer,
+            items=list(first.served),
+            scores=None,
+            log_prob=None,
+            ranker=first.arm or model.name,
+            model=first.model_version or model.version,
+            fallback=None,
+            dropped_rules=[],
         )
 
     # --- the log ---

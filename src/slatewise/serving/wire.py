@@ -14,6 +14,7 @@ from slatewise.config import Frozen
 from slatewise.errors import RequestError
 from slatewise.serving.checks import check_question
 from slatewise.serving.records import Feedback, Id, Scalar
+from slatewise.serving.rules import Rule, check_rules
 
 
 class RankRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -33,6 +34,7 @@ class RankRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         length: of the list; left out: as long as the ranker writes.
         deadline_ms: from the arrival; what cannot be ranked by then is answered by the candidates' own order.
         record: false: the list is not written to the feedback log.
+        rules: business rules, the most important first; ``groups`` of the candidates that they may name, aligned.
     """
 
     candidates: list[Id]
@@ -50,6 +52,8 @@ class RankRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     length: int | None = None
     deadline_ms: float | None = None
     record: bool = True
+    rules: list[Rule] = []
+    groups: dict[str, list[Id | None]] = {}
 
 
 class RankAnswer(msgspec.Struct, frozen=True):
@@ -61,6 +65,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
         log_prob: of the list under the ranker, in nats; null where it has none.
         ranker: which arm answered.   model: its version.
         fallback: why the list is the candidates' own order (``deadline``); null: the ranker wrote it.
+        dropped_rules: paths of rules that no full list can keep.
         recorded: ``yes``: it is in the feedback log. ``soon``: it was handed over. ``no``: it is not logged.
     """
 
@@ -71,6 +76,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
     ranker: str
     model: str
     fallback: str | None
+    dropped_rules: list[str]
     recorded: str
 
 
@@ -165,6 +171,7 @@ def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> N
     _at_most("candidates", asked.candidates, min(limits.candidates, most))
     _at_most("features", asked.features, limits.names)
     _at_most("context", asked.context, limits.names)
+    _at_most("groups", asked.groups, limits.names)
     check_question(asked)
     if asked.length is not None and not 1 <= asked.length <= longest:
         raise RequestError("length", f"is {asked.length}; allowed are 1 to {longest}.")
@@ -172,6 +179,13 @@ def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> N
         raise RequestError(
             "deadline_ms", f"is {asked.deadline_ms}; allowed are numbers above 0, at most 60000."
         )
+    check_rules(asked.rules, len(asked.candidates))
+    for name, values in asked.groups.items():
+        if len(values) != len(asked.candidates):
+            raise RequestError(
+                f"groups.{name}",
+                f"has {len(values)} entries for {len(asked.candidates)} candidates; they must be aligned.",
+            )
     if asked.history is None:
         for name in ("history_feedback", "history_timestamp"):
             if getattr(asked, name) is not None:

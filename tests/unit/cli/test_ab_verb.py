@@ -11,6 +11,10 @@ import polars as pl
 import pytest
 
 from slatewise.cli import main
+from slatewise.data.check import check_requests
+from slatewise.ranker import Ranker
+from slatewise.testing.backend import example_ranker
+from slatewise.testing.fixtures import example_data
 
 
 def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -87,3 +91,62 @@ def test_no_such_log(tmp_path: Path, monkeypatch, capsys) -> None:
     code, _, error = call(monkeypatch, capsys, str(tmp_path / "none.parquet"))
     assert code == 2
     assert "there is no file" in error
+
+
+# --- simulated ---
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    example_ranker().save(folder / "one")
+    other = example_ranker()
+    for weight in other.policy.parameters():
+        weight.data *= -1.0
+    other = Ranker(other.policy, other.transform, other.card, None)
+    other.save(folder / "two")
+    return folder
+
+
+def test_an_experiment_is_simulated_and_judged(runs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    log = tmp_path / "log.parquet"
+    data, arms = (
+        example_data().path,
+        f"--ranker one={runs}/one --ranker two={runs}/two --mix both=one:0.3,two:0.7",
+    )
+    line = f"{log} --simulate {data} {arms} --requests 1500 --burn-in 5 --json"
+    code, printed, _ = call(monkeypatch, capsys, *line.split())
+    found = json.loads(printed)
+    assert code == 0
+    assert [row["arm"] for row in found["rows"]] == ["both", "one", "two"]
+    assert sum(row["requests"] for row in found["rows"]) == 1500
+    assert found["shared_units"] == 0
+    frame = pl.read_parquet(log)
+    mixed = frame.filter(arm="both")["model_version"].str.split(":").list.first()
+    assert 0.2 < (mixed == "one").mean() < 0.4
+    asked = frame.filter(arm="one").head(20)
+    lists = Ranker.load(runs / "one").rank(asked).group_by("request_id", maintain_order=True).agg("item_id")
+    assert lists["item_id"].to_list() == asked["exposed"].to_list()
+    assert not check_requests(frame)
+    again = tmp_path / "again.parquet"
+    call(monkeypatch, capsys, *line.replace(str(log), str(again)).split())
+    assert pl.read_parquet(again).equals(frame)
+
+
+WRONG_SIMULATIONS = [
+    ("--simulate {data}", "needs rankers"),
+    ("--ranker one={runs}/one", "give --simulate DATA, too"),
+    ("--simulate {data} --ranker one={runs}/one --mix a=one:x", "is no mix"),
+    ("--simulate {data} --ranker one={runs}/one --mix a=three:1", "names the ranker 'three'"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG_SIMULATIONS)
+def test_what_cannot_be_simulated_is_said(
+    options: str, said: str, runs: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    options = options.format(data=example_data().path, runs=runs)
+    code, _, error = call(monkeypatch, capsys, f"{tmp_path}/log.parquet", *options.split())
+    assert code == 2
+    assert said in error
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,7 @@
 
 Each file exports ``Config`` (with ``files``: what it needs of an artifact) and ``load(artifact, config) -> Backend``. One
 that needs a form of the ranker to be written also exports ``require()``, which says what the machine lacks for that, and
-``write(traced, folder, config)``.
+``write(traced, folder, config)``, which is called again for the graph that takes rules (``ruled_name`` of its file).
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ class Served:
     score_BN: NDArray[np.float32]
 
 
+def ruled_name(name: str) -> str:
+    """``model.onnx`` to ``model.rules.onnx``: the graph that takes rules, too."""
+    stem, dot, rest = name.partition(".")
+    return f"{stem}.rules{dot}{rest}"
+
+
 class Backend(Protocol):
     """A ranker that is loaded and ready. One call at a time: a worker that computes in several threads loads several."""
 
     def rank(self, feed: Feed) -> Served:
         """The answers to B requests, each the one that it gets alone."""
+
+    def rank_ruled(self, feed: Feed) -> Served:
+        """The same under rules, which the feed holds, too; where the artifact is ``ruled``."""
 
 
 def load_backend(

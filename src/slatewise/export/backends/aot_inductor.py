@@ -16,10 +16,11 @@ from torch import Tensor
 from slatewise.config import Frozen
 from slatewise.errors import ExportError, RunError
 from slatewise.export.artifact import Artifact
-from slatewise.export.backends import Served
+from slatewise.export.backends import Served, ruled_name
 from slatewise.export.feed import Feed
-from slatewise.export.graph import Traced, quiet
+from slatewise.export.graph import RULE_NAMES, Traced, quiet
 
+Compiled = Callable[..., tuple[Tensor, ...]]
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -35,14 +36,23 @@ class Config(Frozen):
 class AotInductor:
     """A backend."""
 
-    def __init__(self, run: Callable[..., tuple[Tensor, ...]], names: tuple[str, ...]) -> None:
-        self.run, self.names = run, names
+    def __init__(self, run: Compiled, ruled: Compiled | None, names: tuple[str, ...]) -> None:
+        self.run, self.ruled, self.names = run, ruled, names
 
-    @torch.inference_mode()
     def rank(self, feed: Feed) -> Served:
         """The answers of the compiled graph."""
-        answer = self.run(*(torch.from_numpy(feed[name]) for name in self.names))
-        return Served(*(tensor.numpy() for tensor in answer))
+        return _run(self.run, feed, self.names)
+
+    def rank_ruled(self, feed: Feed) -> Served:
+        """The same under rules, by a graph of its own."""
+        assert self.ruled is not None
+        return _run(self.ruled, feed, (*self.names, *RULE_NAMES))
+
+
+@torch.inference_mode()
+def _run(compiled: Compiled, feed: Feed, names: tuple[str, ...]) -> Served:
+    answer = compiled(*(torch.from_numpy(feed[name]) for name in names))
+    return Served(*(tensor.numpy() for tensor in answer))
 
 
 def require() -> None:
@@ -65,7 +75,8 @@ def write(traced: Traced, folder: Path, config: Config) -> None:
     Raises:
         ExportError: it cannot be compiled.
     """
-    path = str(folder / config.files[0])
+    name = config.files[0]
+    path = str(folder / (ruled_name(name) if traced.ruled else name))
     try:
         with quiet():
             torch._inductor.aoti_compile_and_package(traced.program, package_path=path)
@@ -80,9 +91,15 @@ def load(artifact: Artifact, config: Config) -> AotInductor:
     Raises:
         RunError: the file was compiled for another torch or processor, or is damaged.
     """
-    path = artifact.path / config.files[0]
+    name = config.files[0]
+    ruled = _loaded(artifact.path / ruled_name(name)) if artifact.manifest.ruled else None
+    names = tuple(field.name for field in artifact.manifest.inputs)
+    return AotInductor(_loaded(artifact.path / name), ruled, names)
+
+
+def _loaded(path: Path) -> Compiled:
     try:
-        compiled = torch._inductor.aoti_load_package(str(path))
+        compiled: Compiled = torch._inductor.aoti_load_package(str(path))
     except Exception as error:  # what the loader raises has no type of its own
         raise RunError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
-    return AotInductor(compiled, tuple(field.name for field in artifact.manifest.inputs))
+    return compiled

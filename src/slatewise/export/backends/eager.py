@@ -25,14 +25,22 @@ class Config(Frozen):
 class Eager:
     """A backend."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, ruled: Graph) -> None:
+        self.graph, self.ruled = graph, ruled
 
-    @torch.inference_mode()
     def rank(self, feed: Feed) -> Served:
         """The answers of the policy itself."""
-        tensors = [torch.from_numpy(feed[field.name]) for field in self.graph.read]
-        return Served(*(tensor.numpy() for tensor in self.graph(*tensors)))
+        return _run(self.graph, feed)
+
+    def rank_ruled(self, feed: Feed) -> Served:
+        """The same under rules."""
+        return _run(self.ruled, feed)
+
+
+@torch.inference_mode()
+def _run(graph: Graph, feed: Feed) -> Served:
+    tensors = [torch.from_numpy(feed[field.name]) for field in graph.read]
+    return Served(*(tensor.numpy() for tensor in graph(*tensors)))
 
 
 def load(artifact: Artifact, config: Config) -> Eager:
@@ -43,4 +51,8 @@ def load(artifact: Artifact, config: Config) -> Eager:
     """
     ranker = Ranker.load(artifact.path)
     everything = inputs_of(made_up(artifact.transform, rows=1, candidates=1))
-    return Eager(Graph(ranker.policy, everything, artifact.manifest.inputs, ranker.length))
+    graphs = [
+        Graph(ranker.policy, everything, artifact.manifest.inputs, ranker.length, ruled)
+        for ruled in (False, True)
+    ]
+    return Eager(*graphs)

@@ -14,7 +14,7 @@ from msgspec import Meta
 from slatewise.config import Frozen
 from slatewise.errors import ExportError, RunError
 from slatewise.export.artifact import Artifact
-from slatewise.export.backends import Served
+from slatewise.export.backends import Served, ruled_name
 from slatewise.export.feed import Feed
 from slatewise.export.graph import OUTPUTS, Traced
 
@@ -39,12 +39,17 @@ class Config(Frozen):
 class OnnxRuntime:
     """A backend."""
 
-    def __init__(self, session: InferenceSession) -> None:
-        self.session = session
+    def __init__(self, session: InferenceSession, ruled: InferenceSession | None) -> None:
+        self.session, self.ruled = session, ruled
 
     def rank(self, feed: Feed) -> Served:
         """The answers of the graph."""
         return Served(*self.session.run(OUTPUTS, feed))
+
+    def rank_ruled(self, feed: Feed) -> Served:
+        """The same under rules, by a graph of its own."""
+        assert self.ruled is not None
+        return Served(*self.ruled.run(OUTPUTS, feed))
 
 
 def require() -> None:
@@ -70,10 +75,13 @@ def write(traced: Traced, folder: Path, config: Config) -> None:
     """
     from slatewise.export.onnx import write_onnx
 
-    if not (folder / MODEL).exists():
-        write_onnx(traced, folder / MODEL)
+    plain, wanted = MODEL, config.files[0]
+    if traced.ruled:
+        plain, wanted = ruled_name(plain), ruled_name(wanted)
+    if not (folder / plain).exists():
+        write_onnx(traced, folder / plain)
     if config.precision == "int8":
-        _quantise(folder / MODEL, folder / config.files[0])
+        _quantise(folder / plain, folder / wanted)
 
 
 def _quantise(model: Path, out: Path) -> None:
@@ -92,12 +100,18 @@ def load(artifact: Artifact, config: Config) -> OnnxRuntime:
     Raises:
         RunError: the package is not installed, or the file is none that it can run.
     """
-    runtime, path = _runtime(), artifact.path / config.files[0]
+    name = config.files[0]
+    ruled = _session(artifact.path / ruled_name(name), config) if artifact.manifest.ruled else None
+    return OnnxRuntime(_session(artifact.path / name, config), ruled)
+
+
+def _session(path: Path, config: Config) -> InferenceSession:
+    runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = config.threads, 1
     options.log_severity_level = 4  # what goes wrong is raised; the rest is talk
     try:
-        return OnnxRuntime(runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base of their own
         raise RunError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
