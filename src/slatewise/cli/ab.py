@@ -68,7 +68,7 @@ def command(
     from slatewise.evaluation.sequential import Config
 
     if simulate is not None:
-        _simulate(log, simulate, ranker or [], mix or [], requests, seed)
+        _simulate(log, simulate, ranker or [], mix or [], requests, seed, unit)
     elif ranker or mix:
         raise ConfigError("--ranker and --mix are arms of a simulated experiment; give --simulate DATA, too.")
     experiment = read_experiment(read_requests(log), metric, unit)
@@ -83,7 +83,9 @@ def command(
         print(f"written: {page}")
 
 
-def _simulate(log: Path, data: Path, rankers: list[str], mixes: list[str], requests: int, seed: int) -> None:
+def _simulate(
+    log: Path, data: Path, rankers: list[str], mixes: list[str], requests: int, seed: int, unit: str
+) -> None:
     """Write the log of a simulated experiment, whole or not at all."""
     from rich.console import Console
 
@@ -111,6 +113,7 @@ def _simulate(log: Path, data: Path, rankers: list[str], mixes: list[str], reque
             arms,
             requests,
             seed,
+            unit,
             lambda done, total: status.update(f"requests served: {done / total:.0%} …"),
         )
     with new_file(log) as partial:

@@ -49,6 +49,10 @@ def command(
     wait_for_log: Annotated[
         bool, typer.Option("--wait-for-log", help="Answer a list when it is on disk, not before.")
     ] = False,
+    studio: Annotated[
+        bool,
+        typer.Option("--studio", help="A page at /studio: lists side by side, steps, rules, live traffic."),
+    ] = False,
     watch_seconds: Annotated[
         float, typer.Option(min=0, help="How often to look for new artifacts; 0: never.")
     ] = 2.0,
@@ -83,5 +87,6 @@ def command(
         wait_for_log=wait_for_log,
         keys=str(keys or ""),
         watch_seconds=watch_seconds,
+        studio=studio,
     )
     run(settings, host, port, workers)

@@ -6,6 +6,8 @@ when it is full or a store does not answer. The one file that needs Starlette.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
 import os
 import time
@@ -16,6 +18,7 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -27,6 +30,7 @@ from slatewise.serving import openapi
 from slatewise.serving.numbers import Numbers
 from slatewise.serving.service import Service
 from slatewise.serving.settings import Settings
+from slatewise.serving.traffic import Traffic
 from slatewise.serving.wire import ErrorAnswer, Fault, MalformedError, encode, read_feedback, read_rank
 
 log = logging.getLogger("slatewise")
@@ -41,6 +45,10 @@ def create(settings: Settings | None = None) -> Starlette:
     if settings is None:
         settings = msgspec.json.decode(Path(os.environ[SETTINGS]).read_bytes(), type=Settings)
     api = Api(settings)
+    pages = [
+        Route("/studio", api.endpoint(api.studio), methods=["GET", "POST"]),
+        Route("/studio/live", api.endpoint(api.live), methods=["GET"]),
+    ]
     return Starlette(
         routes=[
             Route("/v1/rank", api.endpoint(api.rank), methods=["POST"]),
@@ -50,6 +58,7 @@ def create(settings: Settings | None = None) -> Starlette:
             Route("/livez", api.livez, methods=["GET"]),
             Route("/readyz", api.readyz, methods=["GET"]),
             Route("/openapi.json", api.description, methods=["GET"]),
+            *(pages if settings.studio else ()),
         ],
         lifespan=api.lifespan,
         exception_handlers={HTTPException: _no_such_path},
@@ -63,6 +72,8 @@ class Api:
         self.settings, self.numbers = settings, Numbers()
         self.service: Service | None = None
         self._body_limit = settings.body_kib * 1024
+        self.traffic = Traffic()
+        self._studio: Any = None
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -121,6 +132,25 @@ class Api:
         """``GET /openapi.json``."""
         return _json(openapi.document(self.settings, slatewise.__version__))
 
+    async def studio(self, request: Request) -> Response:
+        """``/studio``, where it is asked for: ranked in a thread, since it takes its time."""
+        from slatewise.serving.studio import Studio, nonce, policy
+
+        if self._studio is None or self._studio.service is not self.ready:
+            self._studio = Studio(self.ready, self.traffic)
+        once, body = nonce(), await self._body(request)
+        page = await run_in_threadpool(self._studio.page, body, once)
+        safe = {
+            "Content-Security-Policy": policy(once),
+            "Cache-Control": "no-store",
+            "X-Frame-Options": "DENY",
+        }
+        return Response(page, 200, safe, "text/html")
+
+    async def live(self, request: Request) -> Response:
+        """``/studio/live``: the numbers that move."""
+        return _json(self.traffic.last())
+
     def endpoint(self, handle: Endpoint) -> Endpoint:
         """A route behind a key, whose errors are answers."""
 
@@ -129,6 +159,8 @@ class Api:
             response = await self._answer(handle, request)
             self.numbers.seconds.labels(path).observe(time.perf_counter() - started)
             self.numbers.answers.labels(path, str(response.status_code)).inc()
+            if path == "/v1/rank":
+                self.traffic.add(time.perf_counter() - started, response.status_code)
             return response
 
         return answer
@@ -139,6 +171,9 @@ class Api:
             return await handle(request)
         except MalformedError as error:
             return _fault(400, error.field, str(error))
+        except UnknownKeyError as error:
+            scheme = "Basic" if request.url.path.startswith("/studio") else "Bearer"
+            return _fault(401, error.field, str(error), scheme=scheme)
         except RequestError as error:
             return _fault(_STATUS.get(type(error), 422), error.field, str(error))
         except UnavailableError as error:
@@ -157,7 +192,12 @@ class Api:
             return
         given = request.headers.get("authorization", "")
         scheme, _, key = given.partition(" ")
-        if scheme.lower() != "bearer" or keys.who(key.strip()) is None:
+        page = request.url.path.startswith("/studio")
+        if scheme.lower() == "basic" and page:  # what a browser asks a person for; the name does not matter
+            key = _password(key)
+        elif scheme.lower() != "bearer":
+            key = ""
+        if keys.who(key.strip()) is None:
             raise UnknownKeyError(
                 "authorization", "has no key of this server; send `Authorization: Bearer KEY`."
             )
@@ -183,7 +223,14 @@ class UnknownKeyError(RequestError):
     """401."""
 
 
-_STATUS: dict[type[RequestError], int] = {TooLargeError: 413, UnknownKeyError: 401}
+_STATUS: dict[type[RequestError], int] = {TooLargeError: 413}
+
+
+def _password(given: str) -> str:
+    try:
+        return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
 
 
 def described(service: Service) -> dict[str, Any]:
@@ -219,10 +266,10 @@ def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None)
     return Response(encode(answer), status, headers, JSON)
 
 
-def _fault(status: int, field: str, message: str, retry: int = 0) -> Response:
+def _fault(status: int, field: str, message: str, retry: int = 0, scheme: str = "") -> Response:
     headers = {"Retry-After": str(retry)} if retry else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+    if scheme:
+        headers["WWW-Authenticate"] = scheme
     return _json(ErrorAnswer(Fault(field, message)), status, headers)
 
 

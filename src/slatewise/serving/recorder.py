@@ -11,7 +11,7 @@ from slatewise.serving.features.events import Done, Shown, encode
 from slatewise.serving.log.commit import CommitConfig, GroupCommit
 from slatewise.serving.log.outcomes import Exposed, Received
 from slatewise.serving.log.store import FeedbackLog, Outcome
-from slatewise.serving.records import Record
+from slatewise.serving.records import Exposure, Record
 
 KEEP = 500  # events of a user that the feature store keeps
 
@@ -53,6 +53,14 @@ class Recorder:
     def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See :meth:`GroupCommit.write`."""
         return self._commit.write(records)
+
+    def recent(self, count: int) -> list[Exposure]:
+        """The last exposures of the log, newest first.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        return self._commit.log.recent(count)
 
     def close(self) -> None:
         """Write what was handed over, and close the log."""

@@ -97,10 +97,18 @@ class Service:
         request_id = request.request_id or uuid.uuid4().hex
         by_user = self.settings.unit == "user_id" and request.user_id is not None
         model = self.fleet.choose(str(request.user_id) if by_user else request_id)
-        most = model.artifact.manifest.limits.candidates
-        check_rank(request, self.settings.limits, most, model.longest)
+        self.check(request, model)
         at = _moment(request)
         return Asked(request, request_id, at, row_of(request, at)), model
+
+    def check(self, request: RankRequest, model: Model) -> None:
+        """Hold a request to what this server and a ranker take.
+
+        Raises:
+            RequestError: the first fault, with its field.
+        """
+        most = model.artifact.manifest.limits.candidates
+        check_rank(request, self.settings.limits, most, model.longest)
 
     def _submit(self, asked: Asked, model: Model, came: float) -> asyncio.Future[Listed]:
         loop = asyncio.get_running_loop()

@@ -38,6 +38,7 @@ class Settings(Frozen):
         log, features: URLs or paths of the feedback log and the feature store; "": none.
         wait_for_log: a list is answered when it is on disk, and a repeated request gets its first list again.
         keys: a file of keys; "": none are asked for.   watch_seconds: between two looks at the artifacts; 0: never.
+        studio: the page ``/studio``.
         retry_seconds: what a caller is told to wait when the server is full.
     """
 
@@ -55,6 +56,7 @@ class Settings(Frozen):
     wait_for_log: bool = False
     keys: str = ""
     watch_seconds: Annotated[float, Meta(ge=0)] = 2.0
+    studio: bool = False
     retry_seconds: Annotated[int, Meta(ge=1)] = 1
 
     def check(self) -> None:

@@ -33,18 +33,22 @@ def simulate(
     arms: Mapping[str, Arm],
     requests: int,
     seed: int,
+    unit: str = "user_id",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pl.DataFrame:
     """The log, in the log schema, with the column ``arm``.
 
-    Users fall into arms of equal shares; requests are new ones of the store, none that it logged for training.
+    Units fall into arms of equal shares; requests are new ones of the store, none that it logged for training.
 
     Args:
+        unit: ``user_id`` or ``request_id``: what falls into an arm.
         manifest: of data that the store made.   rankers: by name.   arms: each of one or several of them.
 
     Raises:
         DataError: the data comes from no store.   ConfigError: an arm names a ranker that is not there.
     """
+    if unit not in ("user_id", "request_id"):
+        raise ConfigError(f"--unit is '{unit}'; a simulated experiment assigns user_id or request_id.")
     if manifest.truth is None:
         raise DataError(
             f"{manifest.name} comes from no simulator, so nobody knows what users would do with other lists."
@@ -57,9 +61,9 @@ def simulate(
     store = build_truth(manifest.truth)
     drawn = store.requests(requests, child_seed(seed, "ab", "requests"))
     asked = store.requests_frame(drawn)
-    by_user = Buckets(dict.fromkeys(arms, 1.0), f"ab {seed}")
+    by_unit = Buckets(dict.fromkeys(arms, 1.0), f"ab {seed}")
     by_request = {name: Buckets(arm.rankers, f"mix {seed}") for name, arm in arms.items()}
-    arm_R = [by_user.of(str(user)) for user in asked["user_id"]]
+    arm_R = [by_unit.of(str(one)) for one in asked[unit]]
     ranker_R = np.array([by_request[arm].of(str(at)) for at, arm in enumerate(arm_R)])
     length = next(iter(rankers.values())).length
     lists_RL = np.zeros((requests, length), np.int64)

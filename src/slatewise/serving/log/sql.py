@@ -81,6 +81,11 @@ class Transaction:
         table = _table(name)
         return self._rows(sa.select(table).where(table.c.request_id.in_(requests)).order_by(table.c.seq))
 
+    def newest(self, name: str, count: int) -> list[Row]:
+        """The last so many rows of a table, newest first."""
+        table = _table(name)
+        return self._rows(sa.select(table).order_by(table.c.seq.desc()).limit(count))
+
     def add(self, name: str, rows: Sequence[Row]) -> None:
         """Insert rows, in their order."""
         if rows:

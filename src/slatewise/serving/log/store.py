@@ -118,6 +118,16 @@ class FeedbackLog:
             rows = transaction.of_requests("exposures", requests)
         return {row["request_id"]: msgspec.json.decode(row["body"], type=Exposure) for row in rows}
 
+    def recent(self, count: int) -> list[Exposure]:
+        """The last exposures, newest first.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with self.database.read() as transaction:
+            rows = transaction.newest("exposures", count)
+        return [msgspec.json.decode(row["body"], type=Exposure) for row in rows]
+
     def status(self) -> Status:
         """What the log holds.
 
