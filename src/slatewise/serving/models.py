@@ -152,9 +152,10 @@ class Model:
         while True:  # at most once a position
             allowed = plan.allowed(limits.length, width)[None]
             served = self.backend.rank_ruled(alone | rules | {"allowed_BLN": allowed})
-            order = served.order_BL[0, : plan.length].tolist()
-            if plan.repaired(order):
+            written = plan.repaired(served.order_BL[0, : plan.length].tolist())
+            if written is not None:
                 break
+        order = written
         score_N, log_prob = served.score_BN[0], float(served.log_prob_B[0])
         whole = plan.length == min(limits.length, len(request.candidates))
         return Listed(

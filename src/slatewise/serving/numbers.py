@@ -6,6 +6,7 @@ Several workers write to files of a folder (``PROMETHEUS_MULTIPROC_DIR``), and a
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -27,6 +28,8 @@ class Numbers:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         several = FOLDER in os.environ
+        if several:
+            _forget_the_dead(Path(os.environ[FOLDER]))
         gauge = {"registry": registry, "multiprocess_mode": "livesum"} if several else {"registry": registry}
         self.answers = Counter(
             "slatewise_answers", "Answers by path and status.", ["path", "status"], registry=registry
@@ -86,3 +89,15 @@ class Numbers:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Gauges of workers that were killed count no more; their counters stay."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # it lives, as somebody else

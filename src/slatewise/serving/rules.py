@@ -20,7 +20,7 @@ from slatewise.errors import RequestError
 from slatewise.export.graph import COUNTED
 from slatewise.serving.records import Id
 
-NODES = 20_000  # of a search for a full list; beyond it there is taken to be none
+NODES = 3_000  # of all searches for one request; beyond them no full list is taken to exist
 
 
 class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -43,6 +43,7 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     distance: int | None = None
 
 
+Kinds = tuple[tuple[int, ...], ...]  # of the candidates of a list: their groups under each rule
 Groups = Mapping[str, Sequence[Id | int | None]]
 
 
@@ -92,6 +93,7 @@ class Plan:
         length: of the list that they allow.   pinned: position to candidate.   out: candidates that may not be shown.
         groups: (R, N) codes, 0 = none.   most, window: of each.
         narrowed: candidates that may stand at a position, where that was found out.
+        budget: nodes that are left of all searches for the request; plans share it.
     """
 
     length: int
@@ -101,13 +103,13 @@ class Plan:
     most: list[int]
     window: list[int]
     narrowed: dict[int, frozenset[int]] = field(default_factory=dict)
+    budget: list[int] = field(default_factory=lambda: [NODES])
 
     def __post_init__(self) -> None:
         self._of = [tuple(column) for column in self.groups.T.tolist()]
         taken = self.out | set(self.pinned.values())
         self._pool = Counter(self._of[at] for at in range(self.groups.shape[1]) if at not in taken)
-        self._known: dict[object, bool] = {}
-        self._nodes = 0
+        self._known: dict[object, Kinds | None] = {}
 
     def holds(self, chosen: Sequence[int]) -> bool:
         """Whether a beginning of a list keeps all rules so far."""
@@ -119,12 +121,19 @@ class Plan:
 
     def completable(self, chosen: Sequence[int]) -> bool:
         """Whether a full list begins so (within a bounded search)."""
-        if not self.holds(chosen):
-            return False
-        pool = Counter(self._pool)
-        pool.subtract(self._of[at] for position, at in enumerate(chosen) if position not in self.pinned)
-        self._nodes = NODES
-        return self._ends([self._of[at] for at in chosen], pool)
+        return self.holds(chosen) and self._end_of(chosen) is not None
+
+    def some_list(self) -> list[int]:
+        """A full list that keeps the rules, whatever it is worth; empty where none was found."""
+        found: list[int] = []
+        for position, kind in enumerate(self._end_of([]) or ()):
+            fits = (
+                at
+                for at, own in enumerate(self._of)
+                if own == kind and at not in found and self._placed(position, at)
+            )
+            found.append(next(fits))
+        return found
 
     def open_at(self, chosen: Sequence[int]) -> frozenset[int]:
         """Candidates behind a beginning from which a full list is possible."""
@@ -143,20 +152,25 @@ class Plan:
         """The list that takes, at each position, the first of an order from which a full list is possible."""
         chosen: list[int] = []
         while len(chosen) < self.length:
-            open_now = self.open_at(chosen)
-            chosen.append(next(at for at in order if at in open_now))
+            able = self.open_at(chosen)
+            if not able:  # the search's nodes are used up
+                return self.some_list()
+            chosen.append(next(at for at in order if at in able))
         return chosen
 
-    def repaired(self, order: Sequence[int]) -> bool:
-        """True if a list keeps the rules; else its first wrong position is narrowed, and it has to be written again."""
+    def repaired(self, order: Sequence[int]) -> list[int] | None:
+        """A list that keeps the rules, as it is; else its first wrong position is narrowed, and it has to be written again."""
         chosen = list(order[: self.length])
         if len(chosen) == self.length and self.holds(chosen):
-            return True
+            return chosen
         for position in range(self.length):
             if not self.completable(chosen[: position + 1]):
-                self.narrowed[position] = self.open_at(chosen[:position])
-                return False
-        raise AssertionError("a list without a wrong position keeps the rules")
+                able = self.open_at(chosen[:position])
+                if not able or able == self.narrowed.get(position):  # the search's nodes are used up
+                    break
+                self.narrowed[position] = able
+                return None
+        return self.some_list()
 
     def allowed(self, length: int, width: int) -> NDArray[np.bool_]:
         """(L, N) what may stand where, as far as it is known."""
@@ -183,30 +197,34 @@ class Plan:
             if window > 0
         )
 
-    def _ends(self, kinds: list[tuple[int, ...]], pool: Counter[tuple[int, ...]]) -> bool:
-        """Depth first over kinds of candidates: those that the rules cannot tell apart are one."""
+    def _end_of(self, chosen: Sequence[int]) -> Kinds | None:
+        pool = Counter(self._pool)
+        pool.subtract(self._of[at] for position, at in enumerate(chosen) if position not in self.pinned)
+        return self._ends([self._of[at] for at in chosen], pool)
+
+    def _ends(self, kinds: list[tuple[int, ...]], pool: Counter[tuple[int, ...]]) -> Kinds | None:
+        """How a list can go on to its end; depth first over kinds of candidates: those that the rules cannot tell apart are one."""
         position = len(kinds)
         if position >= self.length:
-            return True
+            return ()
         state = self._state(kinds)
         if state in self._known:
             return self._known[state]
-        self._nodes -= 1
-        if self._nodes < 0:
-            return False
-        if position in self.pinned:
-            kind = self._of[self.pinned[position]]
-            found = self._fits(kinds, kind) and self._ends([*kinds, kind], pool)
-        else:
-            found = False
-            for kind in [kind for kind, left in pool.most_common() if left > 0]:
-                if self._fits(kinds, kind):
-                    pool[kind] -= 1
-                    found = self._ends([*kinds, kind], pool)
-                    pool[kind] += 1
-                if found:
-                    break
-        if self._nodes >= 0:
+        self.budget[0] -= 1
+        if self.budget[0] < 0:
+            return None
+        held = self._of[self.pinned[position]] if position in self.pinned else None
+        found = None
+        for kind in [held] if held is not None else [kind for kind, left in pool.most_common() if left > 0]:
+            if not self._fits(kinds, kind):
+                continue
+            pool[kind] -= held is None
+            rest = self._ends([*kinds, kind], pool)
+            pool[kind] += held is None
+            if rest is not None:
+                found = (kind, *rest)
+                break
+        if found is not None or self.budget[0] >= 0:
             self._known[state] = found
         return found
 
@@ -245,20 +263,21 @@ def plan_of(
                 f"rules[{place}].of",
                 f"is '{rule.of}', which is no group of the request and no category of items.{known}",
             )
-    kept = list(range(len(rules)))
-    while True:
-        plan = _plan([rules[place] for place in kept], candidates, groups, length)
-        if plan is not None:
-            break
+    kept, budget = list(range(len(rules))), [NODES]
+
+    def planned(some: Sequence[int]) -> Plan | None:
+        budget[0] = max(budget[0], 4 * length)  # enough for rules under which any way leads to the end
+        return _plan([rules[place] for place in some], candidates, groups, length, budget)
+
+    while (plan := planned(kept)) is None:
         without = [[other for other in kept if other != place] for place in reversed(kept)]
-        helps = (
-            some for some in without if _plan([rules[place] for place in some], candidates, groups, length)
-        )
-        kept = next(helps, without[0])
+        kept = next((some for some in without if planned(some) is not None), without[0])
     return plan, [f"rules[{place}]" for place in range(len(rules)) if place not in kept]
 
 
-def _plan(rules: Sequence[Rule], candidates: Sequence[Id], groups: Groups, length: int) -> Plan | None:
+def _plan(
+    rules: Sequence[Rule], candidates: Sequence[Id], groups: Groups, length: int, budget: list[int]
+) -> Plan | None:
     """None where no full list exists."""
     place_of = {str(item): at for at, item in enumerate(candidates)}
     out = {place_of[str(item)] for rule in rules for item in rule.exclude or () if str(item) in place_of}
@@ -283,7 +302,7 @@ def _plan(rules: Sequence[Rule], candidates: Sequence[Id], groups: Groups, lengt
         codes[row] = _codes(groups[rule.of])
         most[row] = rule.at_most or 1
         window[row] = min(rule.distance or rule.window or length, length)
-    plan = Plan(length, pinned, frozenset(out), codes, most, window)
+    plan = Plan(length, pinned, frozenset(out), codes, most, window, budget=budget)
     return plan if plan.completable([]) else None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise, permutations
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -113,7 +115,7 @@ def test_a_masked_loop_is_narrowed_until_its_list_is_full(
             open_now = [at for at in wishes[position] if at not in chosen]
             fine = [at for at in open_now if allowed[position, at] and plan.holds([*chosen, at])]
             chosen.append((fine or open_now)[0])
-        if plan.repaired(chosen):
+        if plan.repaired(chosen) == chosen:
             break
     best: list[int] = []
     for position in range(plan.length):
@@ -125,6 +127,31 @@ def test_a_masked_loop_is_narrowed_until_its_list_is_full(
             )
         )
     assert chosen == best
+
+
+def test_a_hard_search_ends_and_its_list_keeps_what_is_left() -> None:
+    """Rules whose check would take ages: some are dropped, in no time, and what remains is kept."""
+    rng = np.random.default_rng(0)
+    items = [f"j{at}" for at in range(200)]
+    groups = {name: [int(one) for one in rng.integers(0, 40, 200)] for name in "abcd"}
+    rules = [Rule(pin=items[at], position=30 - at) for at in range(8)]
+    rules += [Rule(of=name, distance=29) for name in "abcd"]
+    started = time.perf_counter()
+    plan, dropped = plan_of(rules, items, groups, 30)
+    chosen = plan.greedy(rng.permutation(200).tolist())
+    assert time.perf_counter() - started < 20
+    assert plan.holds(chosen)
+    assert len(chosen) == 30
+    assert all(path in {f"rules[{place}]" for place in range(12)} for path in dropped)
+
+
+def test_used_up_nodes_leave_a_list_that_keeps_the_rules() -> None:
+    groups = {"a": ["x", "x", "y", "y", "z", "z"], "b": [None] * N}
+    plan, dropped = plan_of([Rule(of="a", distance=2)], ITEMS, groups, L)
+    assert not dropped
+    plan.budget[0], plan._known = 0, {(0, frozenset(), plan._state([])[2]): plan._end_of([])}
+    assert plan.holds(plan.greedy(range(N)))
+    assert plan.repaired([0, 1, 2, 3]) == plan.some_list()
 
 
 # --- over the wire ---

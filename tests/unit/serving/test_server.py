@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import threading
 import time
@@ -23,7 +24,7 @@ from slatewise.config import replace
 from slatewise.errors import ConfigError
 from slatewise.export.write import export
 from slatewise.ranker import Ranker
-from slatewise.serving import models
+from slatewise.serving import models, numbers
 from slatewise.serving.app import create
 from slatewise.serving.batcher import BatchConfig
 from slatewise.serving.keys import Keys, add_key
@@ -504,3 +505,12 @@ def test_settings_that_cannot_be_are_refused(artifact: Path, tmp_path: Path) -> 
         read_arm("a=b:x")
     assert read_arm("models/a:30") == ArmSpec(name="a", path="models/a", share=30.0)
     assert Limits().candidates == 1024
+
+
+def test_gauges_of_killed_workers_count_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, here = tmp_path / "gauge_livesum_999999.db", tmp_path / f"gauge_livesum_{os.getpid()}.db"
+    kept = tmp_path / "counter_999999.db"
+    for file in (gone, here, kept):
+        file.touch()
+    numbers._forget_the_dead(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([here, kept])
