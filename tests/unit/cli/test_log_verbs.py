@@ -78,7 +78,23 @@ def test_status(store: str, monkeypatch, capsys) -> None:
     assert "goalrank: 1" in printed
 
 
+def test_prune_deletes_what_is_older_and_only_when_told(store: str, monkeypatch, capsys) -> None:
+    arguments = ["log", "prune", "--store", store, "--before", str(START + 1)]
+    code, printed, _ = call(monkeypatch, capsys, *arguments)
+    assert (code, printed) == (0, "1 requests would be deleted; say --yes to delete them.\n")
+    code, printed, _ = call(monkeypatch, capsys, *arguments, "--yes", "--json")
+    assert (code, json.loads(printed)["rows"]) == (0, [{"exposures": 1, "deleted": True}])
+    log = open_log(store)
+    status, found = log.status(), log.find(["r1", "r2"])
+    assert (sorted(found), status.feedback, status.waiting) == (["r2"], {}, 1)
+    assert log.prune(START + 2) == 1
+    assert log.prune(START + 2) == 0
+    assert log.write([exposure()])[0].outcome == "new"
+    log.close()
+
+
 MISTAKES = [
+    (["log", "prune", "--store", "log.db", "--before", "soon", "--yes"], "--before is 'soon'"),
     (["log", "status", "--store", "none.db"], "there is no feedback log at none.db"),
     (["log", "export", "--store", "none.db", "--out", "x.parquet"], "there is no feedback log"),
     (["log", "export", "--store", "log.db", "--out", "x.csv"], "must end in .parquet"),

@@ -312,3 +312,16 @@ def test_a_password_is_not_repeated() -> None:
 def test_settings_out_of_range(tmp_path: Path, change) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         open_log(str(tmp_path / "log.db"), LogConfig(**change))
+
+
+def test_many_old_records_are_pruned_some_at_a_time(log_url: str) -> None:
+    log = open_log(log_url)
+    log.write([exposure(f"r{at}", timestamp=START + at) for at in range(1200)])
+    log.write([click(f"r{at}") for at in range(0, 1200, 2)])
+    told: list[int] = []
+    assert log.prune(START + 1100, told.append) == 1100
+    assert told == [500, 1000, 1100]
+    status = log.status()
+    assert sum(status.exposures.values()) == 100
+    assert status.feedback == {"click": 50}
+    log.close()

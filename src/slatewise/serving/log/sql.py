@@ -103,6 +103,18 @@ class Transaction:
             self._run(sa.update(meta).where(meta.c.name == "expired").values(value=meta.c.value + gone))
         return gone
 
+    def drop_requests(self, requests: Sequence[str]) -> int:
+        """Delete exposures and all feedback on them, and count the exposures."""
+        for table in (feedback, waiting):
+            self._run(sa.delete(table).where(table.c.request_id.in_(requests)))
+        return self._run(sa.delete(exposures).where(exposures.c.request_id.in_(requests))).rowcount
+
+    def oldest(self, before: int, limit: int) -> list[str]:
+        """The request ids of the first exposures before a time (microseconds)."""
+        table = exposures.c
+        query = sa.select(table.request_id).where(table.time < before).order_by(table.time, table.seq)
+        return [row["request_id"] for row in self._rows(query.limit(limit))]
+
     def page(self, chosen: Chosen, after: tuple[int, int], limit: int) -> list[Row]:
         """The next exposures in order of time and arrival: ``seq, time, body``."""
         table = exposures.c
@@ -117,6 +129,11 @@ class Transaction:
             feedback, exposures, feedback.c.request_id == exposures.c.request_id
         )
         return self._rows(query.where(*_conditions(chosen)).group_by(kind).order_by(kind))
+
+    def count(self, chosen: Chosen) -> int:
+        """How many exposures are meant."""
+        query = sa.select(sa.func.count(exposures.c.seq).label("count")).where(*_conditions(chosen))
+        return int(self._rows(query)[0]["count"])
 
     def counts(self, name: str, *by: str) -> list[Row]:
         """How many rows of a table there are of each combination of the columns ``by``, as ``count``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +13,7 @@ from slatewise.serving.checks import check_records
 from slatewise.serving.log.group import Group
 from slatewise.serving.log.outcomes import Exposed, Received
 from slatewise.serving.moments import written
-from slatewise.serving.records import Exposure, Record, now
+from slatewise.serving.records import Chosen, Exposure, Record, now
 
 if TYPE_CHECKING:
     from slatewise.serving.log.sql import Database
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Outcome = Exposed | Received
 
 HOUR = 3_600_000_000  # microseconds
+PRUNED = 500  # exposures deleted in one transaction
 
 
 class LogConfig(Frozen):
@@ -127,6 +128,36 @@ class FeedbackLog:
         with self.database.read() as transaction:
             rows = transaction.newest("exposures", count)
         return [msgspec.json.decode(row["body"], type=Exposure) for row in rows]
+
+    def count(self, chosen: Chosen) -> int:
+        """How many exposures are meant.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with self.database.read(patient=True) as transaction:
+            return transaction.count(chosen)
+
+    def prune(self, before: int, told: Callable[[int], object] = lambda done: None) -> int:
+        """Delete exposures before a time (microseconds) and all feedback on them, and count them.
+
+        Few at a time, so that a server that writes meanwhile never waits long; one that is interrupted has deleted a part.
+
+        Args:
+            told: how many are deleted so far.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        done = 0
+        while True:
+            with self.database.read(patient=True) as transaction:
+                names = transaction.oldest(before, PRUNED)
+            if not names:
+                return done
+            with self.database.write(names) as transaction:
+                done += transaction.drop_requests(names)
+            told(done)
 
     def status(self) -> Status:
         """What the log holds.
