@@ -8,11 +8,13 @@ peak minus what was allocated before.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -70,6 +72,10 @@ def peak_here(work: Work, device: str = "cpu") -> int:
         raise ConfigError(
             "peak memory on cpu is read from /proc, which is not here; run on Linux or on cuda."
         )
+    with suppress(
+        AttributeError, OSError
+    ):  # glibc's: what was freed and kept would be used again, and not counted
+        ctypes.CDLL(None).malloc_trim(0)
     CLEAR.write_text("5")  # sets the high-water mark back to what is resident now
     before = _status("VmRSS")
     work()

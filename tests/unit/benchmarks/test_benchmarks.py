@@ -52,7 +52,7 @@ def check_rows(rows: list[Row]) -> None:
 
 
 def test_the_folder_holds_the_suites() -> None:
-    assert available("benchmarks") == ["decode", "mine", "retrieve", "train-step"]
+    assert available("benchmarks") == ["decode", "mine", "retrieve", "serve", "train-step"]
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -212,6 +212,14 @@ class Database:
             connection.execute(sa.text(lock), {"room": LOCK_ROOM, "keys": keys})
 
     def _prepare(self, create: bool) -> None:
+        with (
+            self._engine.begin() as connection
+        ):  # mostly all is there: who opens a log does not wait for who writes
+            if (
+                sa.inspect(connection).has_table(meta.name)
+                and Transaction(connection).value("version") == VERSION
+            ):
+                return
         with self._engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
             self._lock(connection, [LOCKS])
             if sa.inspect(connection).has_table(meta.name):
