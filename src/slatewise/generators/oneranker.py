@@ -31,6 +31,7 @@ from slatewise.modules.ranking_decoder import RankingConfig, RankingDecoder
 from slatewise.modules.target_aware import TargetAware, TargetConfig
 
 TASKS = ("impression", "click", "conversion", "value")
+PATHLESS = CLOSED / 10  # the score of an item that has no path
 
 
 class Config(Frozen):
@@ -176,8 +177,9 @@ class OneRanker(ScoreGenerator):
             (node_IS[index_RN], known_I[index_RN]),
         )
         log_prob_RN = mixture(log_prob_RJN, self.head_weight_J.log())
-        # an item without a path is found by nobody; finite, so that it can be trained beside others
-        return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, CLOSED).clamp_min(CLOSED)
+        # an item without a path is found by nobody; finite, so that it can be trained beside others, and above what is
+        # closed, since it is a candidate for all that
+        return log_prob_RN.masked_fill(codes_RNS[..., 0] < 0, PATHLESS).clamp_min(PATHLESS)
 
     def ranker_scores(self, places: Places, wants: Wants | None, item_RND: Tensor, mask_RN: Tensor) -> Tensor:
         """What the ranking decoder thinks of given items (R, N)."""
