@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -142,9 +141,7 @@ class Site:
 
     def start(self, workers: int) -> None:
         """The server, ready."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = servers.free_port()
         stores = ["--log", self.postgres.url, "--features", self.redis.url]
         options = [
             "--workers",
@@ -170,16 +167,11 @@ class Site:
                 assert time.monotonic() < until, (self.folder / "server.log").read_text()
                 time.sleep(0.1)
 
-    def workers(self) -> list[int]:
-        """Processes that serve."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [
-            pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-
     def mib(self) -> float:
         """Resident memory of all workers."""
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.workers()]
+        pages = [
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in servers.workers_of(self.process)
+        ]
         return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def turn(self, name: str) -> None:
@@ -189,7 +181,7 @@ class Site:
 
     def kill_worker(self) -> None:
         """kill -9."""
-        os.kill(self.workers()[0], signal.SIGKILL)
+        os.kill(servers.workers_of(self.process)[0], signal.SIGKILL)
 
 
 def make_site(folder: Path) -> Site:

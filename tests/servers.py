@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -43,6 +44,19 @@ class Server:
     def _launch(self) -> None:
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(self._command, user=self._user, stdout=quiet, stderr=quiet)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Children of a server that serve, without the one that multiprocessing keeps for itself."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def folder_for(user: str | None) -> Path:

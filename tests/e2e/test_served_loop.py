@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from urllib.request import Request, urlopen
 import polars as pl
 import pytest
 
+from servers import free_port, workers_of
 from slatewise.cli import main
 from slatewise.simulators.store_v1 import Config, Store
 
@@ -63,9 +63,7 @@ def wait_for(happened: Any, seconds: float = 60.0) -> Any:
 
 @contextmanager
 def served(folder: Path, options: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "server.log").open("wb") as said:
         command = [*SLATEWISE, "serve", *shlex.split(options), "--port", str(port)]
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
@@ -76,12 +74,6 @@ def served(folder: Path, options: str) -> Iterator[tuple[int, subprocess.Popen[b
             assert process.wait(30) == 0
         finally:
             process.kill()
-
-
-def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """Children that serve, without the one that multiprocessing keeps for itself."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers in /proc")

@@ -16,7 +16,7 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.clock import seconds
 from slatewise.data.columns import Column, FeatureSet, NumberColumn
 from slatewise.data.entities import EntityFeatures, read_json
-from slatewise.data.fields import Drawn, Places, batch_of
+from slatewise.data.fields import Drawn, batch_of
 from slatewise.data.history import History, history_lists, no_history
 from slatewise.data.prepared import REQUEST_COLUMNS, request_shapes
 from slatewise.data.ragged import Ragged, pad, ragged
@@ -189,12 +189,8 @@ class FeatureTransform:
         given = "history" in requests.columns
         histories = history_lists(requests, self.history) if given else no_history(requests.height)
         columns = self.columns(requests, histories, width=width)
-        drawn = Drawn(
-            columns=columns,
-            users=Places(self.users.table, columns["user"]),
-            items=Places(self.items.table, columns["candidates"]),
-            history=Places(self.items.table, columns["history"]),
-            row=np.arange(requests.height, dtype=np.int64),
+        drawn = Drawn.of(
+            columns, self.users.table, self.items.table, np.arange(requests.height, dtype=np.int64)
         )
         if items is not None:
             drawn = self._with_items(drawn, requests, histories, items)

@@ -62,6 +62,19 @@ class Drawn:
     history: Places
     row: NDArray[np.int64]
 
+    @classmethod
+    def of(
+        cls, columns: Mapping[str, Array], users: Entities, items: Entities, row: NDArray[np.int64]
+    ) -> Drawn:
+        """Requests with the features that their entities have in the tables."""
+        return cls(
+            columns=columns,
+            users=Places(users, columns["user"]),
+            items=Places(items, columns["candidates"]),
+            history=Places(items, columns["history"]),
+            row=row,
+        )
+
 
 def front(count: Array, width: int) -> NDArray[np.bool_]:
     """(n, width) True at the first ``count`` places of each row."""

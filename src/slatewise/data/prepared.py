@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slatewise.data.batch import ListBatch
-from slatewise.data.fields import Drawn, Places, batch_of
+from slatewise.data.fields import Drawn, batch_of
 from slatewise.data.interactions import InteractionLog, open_interactions
 from slatewise.data.schema import Manifest, Schema
 from slatewise.data.tables import Array, Entities, read_table
@@ -95,15 +95,8 @@ class Split:
     def batch(self, rows: NDArray[np.int64] | slice) -> ListBatch:
         """The requests at ``rows`` as a batch (a slice costs no copy of the wide columns before torch)."""
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return batch_of(
-            Drawn(
-                columns=columns,
-                users=Places(self.users, columns["user"]),
-                items=Places(self.items, columns["candidates"]),
-                history=Places(self.items, columns["history"]),
-                row=np.arange(len(self), dtype=np.int64)[rows],
-            )
-        )
+        row = np.arange(len(self), dtype=np.int64)[rows]
+        return batch_of(Drawn.of(columns, self.users, self.items, row))
 
     def batches(self, size: int) -> Iterator[ListBatch]:
         """All requests in order, ``size`` at a time."""

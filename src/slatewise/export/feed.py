@@ -49,9 +49,7 @@ def make_feed(batch: ListBatch, inputs: Sequence[Input], limits: Limits) -> Feed
     Raises:
         DataError: the batch is wider than the limit.
     """
-    n = batch.num_candidates
-    if n > limits.candidates:
-        raise DataError(f"a request has {n} candidates, but this artifact takes at most {limits.candidates}.")
+    _check_width(batch.num_candidates, limits)
     batch = widened(batch, limits.fewest)
     arrays = {field: getattr(batch, field.name).cpu().numpy() for field in inputs}
     return {field.name: np.ascontiguousarray(array, field.dtype) for field, array in arrays.items()}
@@ -63,10 +61,13 @@ def feed_of(drawn: Drawn, inputs: Sequence[Input], limits: Limits) -> Feed:
     Raises:
         DataError: a request is wider than the limit.
     """
-    n = drawn.items.index.shape[1]
+    _check_width(drawn.items.index.shape[1], limits)
+    return {field.name: plain(FIELDS[field.name](drawn)) for field in inputs}
+
+
+def _check_width(n: int, limits: Limits) -> None:
     if n > limits.candidates:
         raise DataError(f"a request has {n} candidates, but this artifact takes at most {limits.candidates}.")
-    return {field.name: plain(FIELDS[field.name](drawn)) for field in inputs}
 
 
 def widened(batch: ListBatch, candidates: int) -> ListBatch:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slatewise.data.columns import CategoryColumn
 from slatewise.data.direct import Past, Row
 from slatewise.data.fields import Drawn
+from slatewise.errors import SlatewiseError
 from slatewise.export.artifact import Artifact
 from slatewise.export.backends import Backend, Served, load_backend
 from slatewise.export.feed import Feed, feed_of
 from slatewise.names import plugin
-from slatewise.serving.combine import Rule
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
@@ -108,15 +108,21 @@ class Model:
                 return [error]
             return [answer for one in asked for answer in self.rank([one])]
 
-    def fallback(self, asked: Asked, why: str) -> Listed:
-        """The candidates in the order of their own scores, or as they came, under the request's rules."""
+    def fallback(self, asked: Asked, why: str) -> Listed | Exception:
+        """The candidates in the order of their own scores, or as they came, under the request's rules; or why not."""
+        try:
+            return self._fallback(asked, why)
+        except SlatewiseError as error:
+            return error
+
+    def _fallback(self, asked: Asked, why: str) -> Listed:
         request, scores = asked.request, asked.request.scores
         order: Sequence[int] = range(len(request.candidates))
         if scores is not None:
             order = sorted(order, key=lambda at: -scores[at])
         length, dropped = request.length or self.longest, list[str]()
         if request.rules:
-            plan, dropped = self._plan(asked, self.features.draw([asked.row]), 0)
+            plan, dropped = self._plan(asked, lambda: self._draw([asked]).items.features("categories")[0])
             order = plan.greedy(order)
         items = [request.candidates[at] for at in order[:length]]
         return Listed(items, fallback=why, dropped=tuple(dropped))
@@ -134,7 +140,7 @@ class Model:
     def _under_rules(self, asked: Asked, drawn: Drawn, feed: Feed, row: int) -> Listed:
         """The list of one request of a batch under its rules."""
         request, limits = asked.request, self.artifact.manifest.limits
-        plan, dropped = self._plan(asked, drawn, row)
+        plan, dropped = self._plan(asked, lambda: drawn.items.features("categories")[row])
         alone = {name: values[row : row + 1] for name, values in feed.items()}
         if not self.artifact.manifest.ruled:  # it writes no list position by position: the best by its scores
             served = self.backend.rank(alone)
@@ -154,8 +160,8 @@ class Model:
             served = self.backend.rank_ruled(alone | rules | {"allowed_BLN": allowed})
             written = plan.repaired(served.order_BL[0, : plan.length].tolist())
             if written is not None:
+                order = written
                 break
-        order = written
         score_N, log_prob = served.score_BN[0], float(served.log_prob_B[0])
         whole = plan.length == min(limits.length, len(request.candidates))
         return Listed(
@@ -165,12 +171,12 @@ class Model:
             dropped=tuple(dropped),
         )
 
-    def _plan(self, asked: Asked, drawn: Drawn, row: int) -> tuple[Plan, list[str]]:
+    def _plan(self, asked: Asked, categories: Callable[[], NDArray[Any]]) -> tuple[Plan, list[str]]:
+        """``categories`` gives (N, C) those of the candidates, and is asked where a rule is about one."""
         request, count = asked.request, len(asked.request.candidates)
         groups: dict[str, Sequence[Any]] = dict(request.groups)
         if any(rule.of is not None and rule.of not in groups for rule in request.rules):
-            codes_NC = drawn.items.features("categories")[row, :count]
-            for name, code_N in zip(self._categories, codes_NC.T.tolist(), strict=True):
+            for name, code_N in zip(self._categories, categories()[:count].T.tolist(), strict=True):
                 groups.setdefault(name, [code or None for code in code_N])
         length = min(request.length or self.longest, self.longest)
         return plan_of(request.rules, request.candidates, groups, length)
@@ -190,20 +196,14 @@ class Model:
             given=given if any(one.user or one.items for one in given) else None,
         )
 
-    def warm(self, sizes: Sequence[int]) -> float:
-        """Rank made-up requests of every batch size, and give the seconds that a lone one takes."""
-        lone = 0.0
-        width = self.features.transform.num_candidates
-        for size in sorted(sizes, reverse=True):
-            request = RankRequest(
-                candidates=list(range(min(width, self.artifact.manifest.limits.candidates)))
-            )
-            asked = [Asked(request, "", 0, row_of(request, 0))] * size
+    def warm(self, sizes: Sequence[int]) -> None:
+        """Rank made-up requests of every batch size, a few times each."""
+        width = min(self.features.transform.num_candidates, self.artifact.manifest.limits.candidates)
+        request = RankRequest(candidates=list(range(width)))
+        asked = Asked(request, "", 0, row_of(request, 0))
+        for size in sizes:
             for _ in range(3):
-                started = time.perf_counter()
-                self._rank(asked)
-                lone = time.perf_counter() - started
-        return lone
+                self._rank([asked] * size)
 
 
 def _listed(request: RankRequest, served: Served | None, row: int) -> Listed:
@@ -223,14 +223,13 @@ def load_model(
     backend: str | None = None,
     threads: int = 1,
     reader: Reader | None = None,
-    rules: Mapping[str, Rule] | None = None,
     sizes: Sequence[int] = (1,),
 ) -> Model:
     """Open an artifact, see that it answers its golden requests, and warm it up.
 
     Args:
-        name: of the arm.   backend: see :func:`load_backend`.   threads: that one call computes on, where the backend says so itself.   reader: of the feature store.
-        rules: how several events of a kind are combined in histories.   sizes: of batches to come.
+        name: of the arm.   backend: see :func:`load_backend`.   threads: that one call computes on, for backends that
+            have the setting.   reader: of the feature store.   sizes: of batches to come.
 
     Raises:
         ConfigError, RunError: as :func:`load_backend`.
@@ -240,7 +239,7 @@ def load_model(
     named = backend or manifest.backends[0].backend
     fields = plugin("export.backends", named).Config.__struct_fields__
     options = {"threads": threads} if "threads" in fields else {}
-    reading = Reading(manifest.target, manifest.positive_history, rules or {})
+    reading = Reading(manifest.target, manifest.positive_history)
     model = Model(
         name,
         artifact,

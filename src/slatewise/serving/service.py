@@ -6,17 +6,18 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from slatewise.config import to_plain
-from slatewise.errors import ConfigError, RequestError, SlatewiseError, UnavailableError
+from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
-from slatewise.serving.checks import check_records
+from slatewise.serving.checks import check_feedback
 from slatewise.serving.features import Store, open_store
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.fleet import Fleet
@@ -83,10 +84,8 @@ class Service:
         came = time.monotonic()
         prepared = []
         for place, request in enumerate(requests):
-            try:
+            with _at(place if several else None):
                 prepared.append(self._prepare(request))
-            except RequestError as error:
-                raise _at(error, place) if several else error from None
         jobs = [self._submit(asked, model, came) for asked, model in prepared]
         listed = [await future for future in jobs]
         recorded = await self._record(prepared, listed)
@@ -134,21 +133,12 @@ class Service:
 
     def _flush(self) -> None:
         while self._answers:
-            future, answer = self._answers.popleft()
-            if future.done():
-                continue
-            if isinstance(answer, Listed):
-                future.set_result(answer)
-            else:
-                future.set_exception(answer)
+            _settle(*self._answers.popleft())
 
     def _late(self, job: Job, future: asyncio.Future[Listed]) -> None:
         if not future.done():
             job.dropped = True
-            try:
-                future.set_result(job.model.fallback(job.asked, LATE))
-            except SlatewiseError as error:
-                future.set_exception(error)
+            _settle(future, job.model.fallback(job.asked, LATE))
 
     def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
         """Let a shadow rank the same, if there is time, and count how much of its list was served."""
@@ -236,10 +226,8 @@ class Service:
         if self.recorder is None:
             raise RequestError("body", "cannot be kept: this server has no feedback log (--log).")
         for place, event in enumerate(events):
-            try:
-                check_records([event])
-            except RequestError as error:
-                raise _at(error, place) if several else error from None
+            with _at(place if several else None):
+                check_feedback(event)
         outcomes = await asyncio.wrap_future(self.recorder.submit(list(events)))
         answers = []
         for event, outcome in zip(events, outcomes, strict=True):
@@ -275,6 +263,15 @@ class Service:
                 self.numbers.features.labels(what).set(count)
         if self.recorder:
             self.numbers.features.labels("lost_events").set(self.recorder.lost_events)
+
+
+def _settle(future: asyncio.Future[Listed], answer: Listed | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Listed):
+        future.set_result(answer)
+    else:
+        future.set_exception(answer)
 
 
 def _exposure(asked: Asked, model: Model, listed: Listed) -> Exposure:
@@ -313,6 +310,13 @@ def _micros(number: float) -> int:
     return found + round((number - int(number)) * MICRO) if abs(number) < 1e11 else found
 
 
-def _at(error: RequestError, place: int) -> RequestError:
-    sentence = str(error).removeprefix(f"{error.field} ")
-    return RequestError(f"[{place}].{error.field}", sentence)
+@contextmanager
+def _at(place: int | None) -> Iterator[None]:
+    """A fault's path begins with its place in the list that was sent; None: there was no list."""
+    try:
+        yield
+    except RequestError as error:
+        if place is None:
+            raise
+        sentence = str(error).removeprefix(f"{error.field} ")
+        raise RequestError(f"[{place}].{error.field}", sentence) from None

@@ -21,17 +21,18 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from slatewise.config import replace
-from slatewise.errors import ConfigError
+from slatewise.errors import ConfigError, RequestError
 from slatewise.export.write import export
 from slatewise.ranker import Ranker
 from slatewise.serving import models, numbers
 from slatewise.serving.app import create
-from slatewise.serving.batcher import BatchConfig
+from slatewise.serving.batcher import BatchConfig, Batcher, Job
 from slatewise.serving.keys import Keys, add_key
 from slatewise.serving.log import open_log
 from slatewise.serving.records import Chosen
+from slatewise.serving.rules import Rule
 from slatewise.serving.settings import ArmSpec, Settings, read_arm
-from slatewise.serving.wire import Limits
+from slatewise.serving.wire import Limits, RankRequest
 from slatewise.simulators.store_v1 import Config as StoreConfig
 from slatewise.simulators.store_v1 import Store
 from slatewise.testing.backend import example_artifact, example_ranker
@@ -307,6 +308,37 @@ def test_what_is_late_is_answered_by_the_candidates_own_order(artifact: Path, sl
         assert (answer["fallback"], answer["scores"], answer["log_prob"]) == ("deadline", None, None)
         slow[0].hold.set()
         assert client.post("/v1/rank", json=ASKED | {"deadline_ms": 5000}).json()["fallback"] is None
+
+
+def test_a_late_request_that_has_no_list_does_not_touch_its_batch(artifact: Path, slow: list[Slow]) -> None:
+    with TestClient(create(settings(artifact))) as client:
+        slow[0].hold.clear()
+        threads, answers = in_threads(client, 3)
+        time.sleep(0.3)
+        unknown = {"rules": [{"of": "colour", "distance": 2}], "deadline_ms": 50}
+        wrong = client.post("/v1/rank", json=ASKED | {"request_id": "wrong"} | unknown)
+        assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "rules[0].of")
+        slow[0].hold.set()
+        for thread in threads:
+            thread.join()
+        assert {answer.status_code for answer in answers} == {200}
+
+
+def test_what_is_late_in_the_queue_fails_alone(artifact: Path) -> None:
+    model = models.load_model("main", artifact)
+    told: dict[str, Any] = {}
+    batcher = Batcher(BatchConfig())
+
+    def job(name: str, due: float | None, **changes: Any) -> Job:
+        request = RankRequest(candidates=ITEMS, **changes)
+        asked = models.Asked(request, name, 0, models.row_of(request, 0))
+        return Job(asked, model, lambda answer: told.__setitem__(name, answer), due)
+
+    late = job("late", 0.0, rules=[Rule(of="colour", distance=2)])
+    batcher._rank([late, job("fine", None)])
+    batcher.close()
+    assert isinstance(told["late"], RequestError)
+    assert len(told["fine"].items) == 4
 
 
 def test_a_full_queue_says_when_to_come_again(artifact: Path, slow: list[Slow]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slatewise.data.batch import ListBatch
 from slatewise.data.direct import DirectEncoder, Past, Row
 from slatewise.data.features import FeatureTransform
-from slatewise.data.fields import Drawn, Places, batch_of
+from slatewise.data.fields import Drawn, batch_of
 from slatewise.data.tables import Entities
 from slatewise.errors import RequestError
 from slatewise.serving.combine import Rule
@@ -100,17 +100,12 @@ class OnlineFeatures:
 
     def _drawn(self, rows: Sequence[Row], width: int, items: Newer | None, users: Newer | None) -> Drawn:
         columns, transform = self._encoder.columns(rows, width), self.transform
-        drawn = Drawn(
-            columns=columns,
-            users=Places(transform.users.table, columns["user"]),
-            items=Places(transform.items.table, columns["candidates"]),
-            history=Places(transform.items.table, columns["history"]),
-            row=np.arange(len(rows)),
-        )
+        drawn = Drawn.of(columns, transform.users.table, transform.items.table, np.arange(len(rows)))
         if items is not None:
-            offered = _rows_of(items, [row.candidates for row in rows], columns["candidates"].shape[1])
+            known = [items.row] * len(rows)
+            offered = _rows_of(known, [row.candidates for row in rows], columns["candidates"].shape[1])
             met = [row.past.items[-transform.history :] if row.past else () for row in rows]
-            before = _rows_of(items, met, columns["history"].shape[1])
+            before = _rows_of(known, met, columns["history"].shape[1])
             drawn = replace(
                 drawn,
                 items=drawn.items.over(items.table, offered),
@@ -136,9 +131,8 @@ class OnlineFeatures:
             drawn = replace(drawn, users=drawn.users.over(drawn_users[0], row_R))
         drawn_items = _own(self._items, items, "items")
         if drawn_items is not None:
-            row_RN = np.zeros(drawn.items.index.shape, np.int64)
-            for at, (row, own) in enumerate(zip(rows, drawn_items[1], strict=True)):
-                row_RN[at, : len(row.candidates)] = [own.get(str(item), 0) for item in row.candidates]
+            width = drawn.items.index.shape[1]
+            row_RN = _rows_of(drawn_items[1], [row.candidates for row in rows], width)
             drawn = replace(drawn, items=drawn.items.over(drawn_items[0], row_RN))
         return drawn
 
@@ -197,10 +191,13 @@ def _own(
     return found.table, [{name: found.row[key] for name, key in named.items()} for named in keys]
 
 
-def _rows_of(newer: Newer, lists: Sequence[Sequence[int | str]], width: int) -> NDArray[np.int64]:
+def _rows_of(
+    known: Sequence[Mapping[str, int]], lists: Sequence[Sequence[int | str]], width: int
+) -> NDArray[np.int64]:
+    """(R, width) each item's row in its request's own mapping; 0 where it has none."""
     row_RN = np.zeros((len(lists), width), np.int64)
-    for at, items in enumerate(lists):
-        row_RN[at, : len(items)] = [newer.row.get(str(item), 0) for item in items]
+    for at, (rows, items) in enumerate(zip(known, lists, strict=True)):
+        row_RN[at, : len(items)] = [rows.get(str(item), 0) for item in items]
     return row_RN
 
 
