@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
+from slatewise.errors import ConfigError
 from slatewise.losses._mean import masked_mean
 
 if TYPE_CHECKING:  # search stands above rewards; only the form of its question is needed here
@@ -94,7 +95,46 @@ class RewardModel(nn.Module, ABC):
         return self.value_of(self.encode(batch), lists_BGL)
 
 
-class FeedbackHead(nn.Module):
+class ValueHead(nn.Module):
+    """What the heads of rewards share: what an observed list is worth, and the level of their values.
+
+    ``level`` multiplies every value. It is 1 until :meth:`fit_level` sets it, so no loss is about it, and no list
+    comes before another by it.
+    """
+
+    level: Tensor
+    weight_K: Tensor
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__()
+        self.register_buffer("level", torch.ones(()))
+        self.register_buffer("weight_K", torch.tensor(manifest.target_weights()))
+
+    def position_weight(self, place: Tensor) -> Tensor:
+        """Weight of places, counted from 0."""
+        return torch.ones_like(place, dtype=torch.float32)
+
+    def target(self, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
+        """Value of observed lists (B, G): weighted feedback, summed over real positions."""
+        place_L = places(feedback_BGLK.shape[2], mask_BL.device)
+        gain_BGL = (feedback_BGLK @ self.weight_K) * self.position_weight(place_L)
+        return (gain_BGL * mask_BL[:, None]).sum(2)
+
+    def fit_level(self, predicted: float, observed: float) -> None:
+        """Set the level so that lists with this mean value bring what was observed.
+
+        Raises:
+            ConfigError: one of the means is not above 0; there is no such number then.
+        """
+        if predicted <= 0 or observed <= 0:
+            raise ConfigError(
+                f"fit_level needs mean values above 0, but the validation lists bring {observed:g} and are valued "
+                f"{predicted:g}; set fit_level = false."
+            )
+        self.level *= observed / predicted
+
+
+class FeedbackHead(ValueHead):
     """Turns K outputs a position into expected feedback, and the feedback into the target's value.
 
     Binary kinds come out as probabilities, amounts in units of their training scale (:meth:`set_scale`).
@@ -102,16 +142,14 @@ class FeedbackHead(nn.Module):
     """
 
     scale_K: Tensor
-    weight_K: Tensor
     binary_K: Tensor
 
     def __init__(self, width: int, manifest: Manifest, discount: Discount) -> None:
-        super().__init__()
+        super().__init__(manifest)
         kinds = manifest.schema.feedback
         self.out = nn.Linear(width, len(kinds))
         self.discount = discount
         self.register_buffer("scale_K", torch.ones(len(kinds)))
-        self.register_buffer("weight_K", torch.tensor(manifest.target_weights()))
         self.register_buffer("binary_K", torch.tensor([kind.binary for kind in kinds]))
 
     def set_scale(self, feedback_BEK: Tensor, mask_BE: Tensor) -> None:
@@ -125,18 +163,11 @@ class FeedbackHead(nn.Module):
 
     def gain(self, logit: Tensor, place: Tensor) -> Tensor:
         """Value (...) of the places with outputs (..., K); ``place`` counts from 0 and broadcasts."""
-        return (self.expected(logit) @ self.weight_K) * self.position_weight(place)
+        return self.level * (self.expected(logit) @ self.weight_K) * self.position_weight(place)
 
     def value(self, logit_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
         """Value of each list (B, G): weighted expected feedback, summed over real positions."""
         gain_BGL = self.gain(logit_BGLK, places(logit_BGLK.shape[2], mask_BL.device))
-        return (gain_BGL * mask_BL[:, None]).sum(2)
-
-    def target(self, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
-        """Value of observed lists (B, G): weighted feedback, summed over real positions."""
-        gain_BGL = (feedback_BGLK @ self.weight_K) * self.position_weight(
-            places(feedback_BGLK.shape[2], mask_BL.device)
-        )
         return (gain_BGL * mask_BL[:, None]).sum(2)
 
     def position_weight(self, place: Tensor) -> Tensor:

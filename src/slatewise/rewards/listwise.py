@@ -82,8 +82,9 @@ class Listwise(Reading):
 
     def read_value(self, total: Tensor, place: Tensor) -> Tensor:
         """The sum itself, or what the head makes of the mean."""
-        mean_or_sum = total if self.total is None else self.total(total / (place + 1)[:, None])
-        return mean_or_sum.squeeze(-1)
+        if self.total is None:
+            return total.squeeze(-1)
+        return self.head.level * self.total(total / (place + 1)[:, None]).squeeze(-1)
 
     def loss(self, memory: RewardMemory, lists_BGL: Tensor, feedback_BGLK: Tensor, mask_BL: Tensor) -> Tensor:
         """The paper's squared error on a list's total (App. B), or each place's own by the per-position head."""

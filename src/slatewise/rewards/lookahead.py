@@ -30,7 +30,7 @@ from slatewise.modules.list_layer import Interaction
 from slatewise.modules.list_reader import ListReader
 from slatewise.modules.tower import TowerConfig, build_tower
 from slatewise.rewards._reading import Reading
-from slatewise.rewards.base import FeedbackHead, RewardMemory, places
+from slatewise.rewards.base import FeedbackHead, RewardMemory, ValueHead, places
 
 
 class Config(Frozen):
@@ -56,7 +56,7 @@ class Config(Frozen):
     increment_weight: float = 0.0
 
 
-class CumulativeHead(nn.Module):
+class CumulativeHead(ValueHead):
     """Hidden states of prefixes to the distribution of what they bring, and to its mean.
 
     A target of binary kinds with positive weights is a count: a step brings between 0 and the weights' sum, its unit;
@@ -66,10 +66,9 @@ class CumulativeHead(nn.Module):
     edge_T: Tensor  # M + 1 edges of M segments, in units of value; a segment ends at its threshold
     open_LM: Tensor
     gain_scale: Tensor
-    weight_K: Tensor
 
     def __init__(self, width: int, manifest: Manifest, thresholds: int, monotone: bool) -> None:
-        super().__init__()
+        super().__init__(manifest)
         length, weights = manifest.schema.length, manifest.target_weights()
         used = [kind for kind, weight in zip(manifest.schema.feedback, weights, strict=True) if weight]
         self.counts = all(kind.binary for kind in used) and min(weights) >= 0
@@ -79,7 +78,6 @@ class CumulativeHead(nn.Module):
             torch.tensor(sum(weights) if self.counts and used else 1.0),
             torch.ones(length, segments),
         )
-        self.register_buffer("weight_K", torch.tensor(weights))
         self.register_buffer("gain_scale", unit)
         self.register_buffer("edge_T", unit * torch.arange(segments + 1))
         self.register_buffer("open_LM", open_LM.tril() if self.counts else open_LM)
@@ -113,7 +111,7 @@ class CumulativeHead(nn.Module):
 
     def expected(self, logit: Tensor, place: Tensor) -> Tensor:
         """Mean (...) of what prefixes that end at ``place`` (counted from 0) bring, in units of value."""
-        return self.edge_T[0] + (logit.sigmoid() * self.open_LM[place]) @ self.edge_T.diff()
+        return self.level * (self.edge_T[0] + (logit.sigmoid() * self.open_LM[place]) @ self.edge_T.diff())
 
     def shares(self, value: Tensor) -> Tensor:
         """How much of each segment (..., M) values (...) cover; below the lowest edge and above the highest it goes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from slatewise.errors import ConfigError, RunError
 from slatewise.modules.gather import gather_candidates
 from slatewise.names import plugin
 from slatewise.rewards import RewardModel, build_reward
-from slatewise.rewards.base import RewardMemory
+from slatewise.rewards.base import RewardMemory, ValueHead
 from slatewise.rewards.ensemble import Ensemble
 from slatewise.rng import child_seed, torch_rng
 from slatewise.training.loop import TrainConfig, train
@@ -41,6 +41,12 @@ class RewardConfig(Frozen):
     list to list, from none to all, which shows the model more of the good lists; in ``independent`` ones each place is
     shown or not by itself, which leaves it calibrated on random lists and teaches it no dependence between labels that
     have none. ``logged = false`` leaves the logged list out, for the same reason.
+
+    ``fit_level`` multiplies the trained model's values by one number, so that their mean over validation lists (drawn as
+    training draws them) is what these brought. For protocols that weigh requests otherwise than training does: leave-one-out
+    gives each user one test list, training as many as the user has events, and who rates much may rate lower. It changes
+    what a value says, never which list is better. Where test requests are drawn as training ones it adds only the
+    validation mean's own error.
     """
 
     name: str = "listwise"
@@ -53,6 +59,7 @@ class RewardConfig(Frozen):
     order_free: bool = False
     composition: Literal["mixed", "independent"] = "mixed"
     logged: bool = True
+    fit_level: bool = False
 
 
 def fit_reward(config: RewardConfig, data: PreparedData, run: Run) -> RewardModel:
@@ -134,6 +141,26 @@ def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Ru
         return -float(torch.stack(losses).mean())
 
     train(model, step_loss, data.split("train"), config.train, stage, validate)
+    if config.fit_level:
+        _fit_level(model, config, data, stage)
+
+
+@torch.inference_mode()
+def _fit_level(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run) -> None:
+    """Bring the mean value of the validation lists to what they brought."""
+    head, predicted, observed = cast(ValueHead, model.head), 0.0, 0.0
+    model.eval()
+    for i, cpu_batch in enumerate(data.split("validation").batches(512)):
+        batch = cpu_batch.to(stage.device)
+        memory = model.encode(batch)
+        rng = torch_rng(0, "level", i, device=stage.device)
+        lists_BGL, feedback_BGLK, mask_BL = _known_lists(model, memory, batch, config, data, rng)
+        some_B = mask_BL.any(1)
+        last_B11 = (mask_BL.sum(1) - 1).clamp_min(0)[:, None, None].expand(-1, lists_BGL.shape[1], 1)
+        value_BG = model.prefix_value(memory, lists_BGL).gather(2, last_B11).squeeze(2)
+        predicted += float(value_BG[some_B].sum())
+        observed += float(head.target(feedback_BGLK, mask_BL)[some_B].sum())
+    head.fit_level(predicted, observed)
 
 
 def reward_loss(
@@ -141,6 +168,18 @@ def reward_loss(
 ) -> Tensor:
     """The model's own loss on the lists whose feedback is known."""
     memory = model.encode(batch)
+    return model.loss(memory, *_known_lists(model, memory, batch, config, data, rng))
+
+
+def _known_lists(
+    model: RewardModel,
+    memory: RewardMemory,
+    batch: ListBatch,
+    config: RewardConfig,
+    data: PreparedData,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lists (B, G, L) whose feedback is known, that feedback (B, G, L, K), and the places (B, L) that it is known of."""
     logged_B1L = batch.exposed_BE[:, None, : data.schema.length]
     lists = [logged_B1L] if config.logged else []
     if _known_by_item(config, data):
@@ -151,7 +190,7 @@ def reward_loss(
     feedback_BNK = shown_BEK.new_zeros(*batch.mask_BN.shape, index.shape[2]).scatter_add(1, index, shown_BEK)
     # drawn lists are as long as the logged one: a Plackett-Luce draw that is cut is one still
     mask_BL = batch.exposed_mask_BE[:, : data.schema.length]
-    return model.loss(memory, lists_BGL, gather_candidates(feedback_BNK, lists_BGL), mask_BL)
+    return lists_BGL, gather_candidates(feedback_BNK, lists_BGL), mask_BL
 
 
 def _known_by_item(config: RewardConfig, data: PreparedData) -> bool:

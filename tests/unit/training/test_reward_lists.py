@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from factories import make_data, make_schema, make_split
+from slatewise import config as configs
 from slatewise.errors import ConfigError
+from slatewise.evaluation.regression import pcoc
 from slatewise.rewards.base import RewardMemory, RewardModel
 from slatewise.rng import torch_rng
 from slatewise.training.rewards import RewardConfig, _top, fit_reward, reward_loss
+from slatewise.training.run import open_run
 
 
 def test_drawn_lists_hold_known_items_only_and_end_where_they_run_out() -> None:
@@ -108,3 +111,53 @@ def test_a_reward_needs_a_list_to_learn_from(tmp_path) -> None:
             make_data(tmp_path, unexposed_is_negative=False),
             run=None,  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("listwise", {}),
+        ("listwise", {"head": "list"}),
+        ("listwise", {"causal": False, "discount": "log"}),
+        ("pointwise", {}),
+        ("lookahead", {"list_layers": 1}),
+        ("lookahead", {"list_layers": 1, "head": "step"}),
+    ],
+)
+def test_a_fitted_level_makes_the_mean_right_and_changes_no_order(tmp_path, name: str, options: dict) -> None:
+    data = make_data(tmp_path / "data", unexposed_is_negative=False)
+    config = RewardConfig(name=name, options=options, fit_level=True)
+    config = replace_train(config, epochs=1)
+    fitted = fit_reward(config, data, open_run(tmp_path / "yes", seed=1, resume=False, quiet=True))
+    plain = fit_reward(
+        configs.replace(config, fit_level=False),
+        data,
+        open_run(tmp_path / "no", seed=1, resume=False, quiet=True),
+    )
+    with torch.no_grad():
+        batch = data.split("validation").batch(slice(0, len(data.split("validation"))))
+        value_B1, plain_B1 = (
+            fitted.value(batch, batch.exposed_BE[:, None]),
+            plain.value(batch, batch.exposed_BE[:, None]),
+        )
+        gain_BL = batch.feedback_BEK[..., 0]
+        if options.get("discount"):
+            gain_BL = gain_BL / torch.log2(torch.arange(gain_BL.shape[1]) + 2.0)
+        assert pcoc(value_B1[:, 0].numpy(), gain_BL.sum(1).numpy()) == pytest.approx(1.0, abs=1e-5)
+        ratio_B1 = value_B1 / plain_B1
+        assert torch.allclose(ratio_B1, ratio_B1[:1].expand_as(ratio_B1), rtol=1e-5)
+        assert float(ratio_B1[0]) != pytest.approx(1.0, abs=1e-4)  # there was something to do
+        prefix_BG0 = batch.exposed_BE[:, None, :0]
+        extended = [model.extension_value(model.encode(batch), prefix_BG0) for model in (fitted, plain)]
+        assert torch.allclose(extended[0], extended[1] * ratio_B1[0], rtol=1e-4)
+
+
+def test_a_level_needs_lists_that_bring_something(tmp_path) -> None:
+    data = make_data(tmp_path / "data", unexposed_is_negative=False, target={"click": -1.0})
+    config = replace_train(RewardConfig(fit_level=True), epochs=1)
+    with pytest.raises(ConfigError, match="fit_level"):
+        fit_reward(config, data, open_run(tmp_path / "run", seed=1, resume=False, quiet=True))
+
+
+def replace_train(config: RewardConfig, **changes) -> RewardConfig:
+    return configs.replace(config, train=configs.replace(config.train, **changes))
