@@ -40,7 +40,6 @@ bench: setup
 	$(BIN)/slatewise bench mine --out benchmarks/results
 	$(BIN)/slatewise bench retrieve --out benchmarks/results
 	$(BIN)/slatewise bench serve --out benchmarks/results
-	$(BIN)/slatewise bench retrieve --out benchmarks/results
 
 clean:
 	rm -rf $(VENV) build dist
