@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from slatewise.cli import main
+from commands import call
 
 GOOD: dict[str, list[Any]] = {
     "request_id": [f"r{i}" for i in range(20)],
@@ -21,14 +20,6 @@ GOOD: dict[str, list[Any]] = {
     "exposed": [["b", "a"]] * 20,
     "feedback_click": [[1.0, 0.0]] * 20,
 }
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
-    """Run the command line in this process; its exit code and what it wrote to stderr."""
-    monkeypatch.setattr(sys, "argv", ["slatewise", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0), capsys.readouterr().err
 
 
 def changed(row: int = 3, **values: Any) -> pl.DataFrame:
@@ -87,7 +78,7 @@ def test_a_bad_log_ends_in_one_sentence_and_leaves_nothing(
     arguments = ["check", str(log)]
     if verb == "prepare":
         arguments = ["prepare", "parquet", "--source", str(log), "--out", str(out)]
-    code, err = call(monkeypatch, capsys, *arguments)
+    code, _, err = call(monkeypatch, capsys, *arguments)
     assert code == 2
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
@@ -137,7 +128,7 @@ def test_a_bad_recipe_is_refused_before_anything_is_done(
         ],
         ["reproduce", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out")],
     ):
-        code, err = call(monkeypatch, capsys, *arguments)
+        code, _, err = call(monkeypatch, capsys, *arguments)
         assert code == 2
         assert len(err.strip().splitlines()) == 1
         assert all(word in err for word in words), err
@@ -148,7 +139,7 @@ def test_a_folder_that_is_no_run_and_a_data_set_that_is_none(tmp_path: Path, mon
     (tmp_path / "folder").mkdir()
     log = tmp_path / "log.parquet"
     pl.DataFrame(GOOD).write_parquet(log)
-    code, err = call(
+    code, _, err = call(
         monkeypatch,
         capsys,
         "rank",
@@ -160,7 +151,7 @@ def test_a_folder_that_is_no_run_and_a_data_set_that_is_none(tmp_path: Path, mon
     )
     assert code == 2
     assert "not a run or ranker folder" in err
-    code, err = call(
+    code, _, err = call(
         monkeypatch, capsys, "evaluate", str(tmp_path / "folder"), "--data", str(tmp_path / "folder")
     )
     assert code == 2

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from slatewise.cli import main
+from commands import call
 
 RECIPE = """
 title = "A small chain"
@@ -62,14 +61,6 @@ name = "retrieved and not taken"
 better = "best-found (one)"
 worse = "one, then search"
 """
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["slatewise", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    written = capsys.readouterr()
-    return int(ended.value.code or 0), written.out, written.err
 
 
 def test_a_chain_runs_to_its_table_and_a_second_time_trains_nothing(

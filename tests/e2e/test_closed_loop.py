@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
 import polars as pl
-import pytest
 import torch
 
-from slatewise.cli import main
+from commands import call
 from slatewise.ranker import Ranker
 from slatewise.serving.features import open_store
 from slatewise.serving.log import open_log
@@ -25,14 +23,6 @@ from slatewise.simulators.store_v1 import Config, Store
 REQUESTS = 400
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "goalrank" / "own-log.toml"
 STEPS = "--set scorer.train.max_steps=3 --set scorer.train.batch_size=32 --set scorer.train.validations=1"
-
-
-def call(monkeypatch, capsys, line: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["slatewise", *shlex.split(line)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 def serve(folder: Path) -> pl.DataFrame:
@@ -78,22 +68,22 @@ def test_the_loop_closes(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "mylog").mkdir()
     truth = serve(tmp_path)
     export = "log export --store log.db --out mylog/requests.parquet"
-    assert call(monkeypatch, capsys, export)[0] == 0
+    assert call(monkeypatch, capsys, *shlex.split(export))[0] == 0
     logged = pl.read_parquet(tmp_path / "mylog" / "requests.parquet")
     assert logged["request_id"].equals(truth["request_id"])
     assert logged["exposed"].to_list() == truth["served"].to_list()
     assert logged["feedback_click"].to_list() == truth["click"].to_list()
     assert (logged.filter(arm="sorted")["propensity"] == 1.0).all()
     assert logged.filter(arm="random")["propensity"].is_between(0, 1, closed="none").all()
-    code, printed, _ = call(monkeypatch, capsys, "check mylog --json")
+    code, printed, _ = call(monkeypatch, capsys, *shlex.split("check mylog --json"))
     assert (code, json.loads(printed)["rows"]) == (0, [])
     prepare = "prepare parquet --source mylog --protocol log-v1 --out DATA --set history=6"
-    assert call(monkeypatch, capsys, prepare)[0] == 0
+    assert call(monkeypatch, capsys, *shlex.split(prepare))[0] == 0
     train = f"train {shlex.quote(str(RECIPE))} --row dnn --data DATA --out RUN --threads 1 {STEPS}"
-    assert call(monkeypatch, capsys, train)[0] == 0
+    assert call(monkeypatch, capsys, *shlex.split(train))[0] == 0
     lists = Ranker.load("RUN").rank(truth.select("request_id", "user_id", "candidates", "candidate_scores"))
     assert lists.height == 4 * REQUESTS
-    code, printed, _ = call(monkeypatch, capsys, "ab mylog --burn-in 20 --json")
+    code, printed, _ = call(monkeypatch, capsys, *shlex.split("ab mylog --burn-in 20 --json"))
     answer = json.loads(printed)
     assert (code, [row["arm"] for row in answer["rows"]]) == (0, ["random", "sorted"])
     assert sum(row["requests"] for row in answer["rows"]) == REQUESTS

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import call
 from slatewise.api import fit, prepare
-from slatewise.cli import main
 
 STEPS = {"max_steps": 2, "batch_size": 32, "validations": 1}
 
@@ -33,14 +33,6 @@ def arguments(folder: Path, out: str, *more: str) -> list[str]:
         "8",
     ]
     return ["mine", run, "--data", data, *store, "--threads", "1", *more]
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["slatewise", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import call
 from slatewise.api import prepare
-from slatewise.cli import main
 from slatewise.tensors import load_tensors
 
 RECIPE = """
@@ -42,14 +42,6 @@ def arguments(folder: Path, out: str, *more: str) -> list[str]:
     return ["train", recipe, "--data", data, "--out", str(folder / out), "--threads", "1", *more]
 
 
-def call(monkeypatch, capsys, folder: Path, out: str, *more: str) -> tuple[int, str]:
-    """Train in this process (torch is loaded once); the exit code and what was written to stderr."""
-    monkeypatch.setattr(sys, "argv", ["slatewise", *arguments(folder, out, *more)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0), capsys.readouterr().err
-
-
 def killed_in_the_middle(folder: Path, out: str) -> None:
     """Start training and kill -9 it as soon as GoalRank's second checkpoint is there."""
     command = [sys.executable, "-c", "from slatewise.cli import main; main()", *arguments(folder, out)]
@@ -74,12 +66,12 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path, monkeypatch, capsys) -> None:
-    assert call(monkeypatch, capsys, folder, "whole")[0] == 0
+    assert call(monkeypatch, capsys, *arguments(folder, "whole"))[0] == 0
     killed_in_the_middle(folder, "killed")
-    code, error = call(monkeypatch, capsys, folder, "killed")
+    code, _, error = call(monkeypatch, capsys, *arguments(folder, "killed"))
     assert code == 2
     assert "--resume" in error
-    assert call(monkeypatch, capsys, folder, "killed", "--resume")[0] == 0
+    assert call(monkeypatch, capsys, *arguments(folder, "killed", "--resume"))[0] == 0
     whole, _ = load_tensors(folder / "whole" / "ranker" / "model.safetensors")
     resumed, _ = load_tensors(folder / "killed" / "ranker" / "model.safetensors")
     assert whole.keys() == resumed.keys()
@@ -96,7 +88,9 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(folder: Path,
 
 
 def test_resuming_with_another_config_is_refused(folder: Path, monkeypatch, capsys) -> None:
-    code, error = call(monkeypatch, capsys, folder, "whole", "--resume", "--set", "train.batch_size=16")
+    code, _, error = call(
+        monkeypatch, capsys, *arguments(folder, "whole", "--resume", "--set", "train.batch_size=16")
+    )
     assert code == 2
     assert "another" in error
     assert "Traceback" not in error

@@ -19,8 +19,8 @@ from urllib.request import Request, urlopen
 import polars as pl
 import pytest
 
+from commands import call
 from servers import free_port, workers_of
-from slatewise.cli import main
 from slatewise.simulators.store_v1 import Config, Store
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "goalrank" / "own-log.toml"
@@ -29,13 +29,11 @@ SLATEWISE = [sys.executable, "-c", "from slatewise.cli import main; main()"]
 REQUESTS = 200
 
 
-def call(monkeypatch, capsys, line: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["slatewise", *shlex.split(line)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    assert not ended.value.code, printed.err
-    return printed.out
+def done(monkeypatch, capsys, line: str) -> str:
+    """What a command that ends well prints."""
+    code, out, err = call(monkeypatch, capsys, *shlex.split(line))
+    assert code == 0, err
+    return out
 
 
 def post(port: int, path: str, body: Any) -> Any:
@@ -87,10 +85,10 @@ def test_a_served_loop_closes_and_survives_a_kill(tmp_path: Path, monkeypatch, c
     (tmp_path / "old").mkdir()
     old = logged.with_columns(exposed=shown, feedback_click=pl.Series(clicks.tolist()))
     old.write_parquet("old/requests.parquet")
-    call(monkeypatch, capsys, "prepare parquet --source old --protocol log-v1 --out OLD")
+    done(monkeypatch, capsys, "prepare parquet --source old --protocol log-v1 --out OLD")
     train = f"train {shlex.quote(str(RECIPE))} --row dnn --threads 1 {STEPS}"
-    call(monkeypatch, capsys, f"{train} --data OLD --out RUN1")
-    call(monkeypatch, capsys, "export RUN1 --out ART1 --backend eager")
+    done(monkeypatch, capsys, f"{train} --data OLD --out RUN1")
+    done(monkeypatch, capsys, "export RUN1 --out ART1 --backend eager")
     Path("current").symlink_to("ART1")
 
     with served(
@@ -121,14 +119,14 @@ def test_a_served_loop_closes_and_survives_a_kill(tmp_path: Path, monkeypatch, c
         assert victim not in workers_of(process)
 
         Path("new").mkdir()
-        call(monkeypatch, capsys, "log export --store log.db --out new/requests.parquet")
+        done(monkeypatch, capsys, "log export --store log.db --out new/requests.parquet")
         exported = pl.read_parquet("new/requests.parquet")
         assert dict(zip(exported["request_id"], exported["exposed"].to_list(), strict=True)) == lists
         assert exported["feedback_click"].list.sum().sum() == REQUESTS // 2  # no acknowledged event is lost
-        assert json.loads(call(monkeypatch, capsys, "check new --json"))["rows"] == []
-        call(monkeypatch, capsys, "prepare parquet --source new --protocol log-v1 --out NEW")
-        call(monkeypatch, capsys, f"{train} --data NEW --out RUN2")
-        call(monkeypatch, capsys, "export RUN2 --out ART2 --backend eager")
+        assert json.loads(done(monkeypatch, capsys, "check new --json"))["rows"] == []
+        done(monkeypatch, capsys, "prepare parquet --source new --protocol log-v1 --out NEW")
+        done(monkeypatch, capsys, f"{train} --data NEW --out RUN2")
+        done(monkeypatch, capsys, "export RUN2 --out ART2 --backend eager")
         before = get(port, "/v1/info")["rankers"][0]["model"]
         Path("next").symlink_to("ART2")
         Path("next").replace("current")

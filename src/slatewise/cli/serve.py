@@ -26,6 +26,14 @@ def command(
     features: Annotated[
         str, typer.Option(metavar="STORE", help="The feature store: a path (SQLite) or redis://…")
     ] = "",
+    combine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=RULE",
+            help="How a user's events of a kind on one item become one number in his history: as `slatewise log "
+            "export` wrote the log that the rankers learnt from; repeatable.",
+        ),
+    ] = None,
     keys: Annotated[Path | None, typer.Option(help="A file of keys (`slatewise key`).")] = None,
     shadow: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="Ranks along, and nobody sees its lists.")
@@ -84,6 +92,7 @@ def command(
         deadline_ms=deadline_ms,
         log=log,
         features=features,
+        combine=tuple(combine or ()),
         wait_for_log=wait_for_log,
         keys=str(keys or ""),
         watch_seconds=watch_seconds,

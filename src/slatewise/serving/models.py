@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from slatewise.export.artifact import Artifact
 from slatewise.export.backends import Backend, Served, load_backend
 from slatewise.export.feed import Feed, feed_of
 from slatewise.names import plugin
+from slatewise.serving.combine import Rule
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
@@ -224,12 +225,14 @@ def load_model(
     threads: int = 1,
     reader: Reader | None = None,
     sizes: Sequence[int] = (1,),
+    rules: Mapping[str, Rule] | None = None,
 ) -> Model:
     """Open an artifact, see that it answers its golden requests, and warm it up.
 
     Args:
         name: of the arm.   backend: see :func:`load_backend`.   threads: that one call computes on, for backends that
             have the setting.   reader: of the feature store.   sizes: of batches to come.
+        rules: how several events of a kind become one number in histories.
 
     Raises:
         ConfigError, RunError: as :func:`load_backend`.
@@ -239,7 +242,7 @@ def load_model(
     named = backend or manifest.backends[0].backend
     fields = plugin("export.backends", named).Config.__struct_fields__
     options = {"threads": threads} if "threads" in fields else {}
-    reading = Reading(manifest.target, manifest.positive_history)
+    reading = Reading(manifest.target, manifest.positive_history, rules or {})
     model = Model(
         name,
         artifact,

@@ -18,6 +18,7 @@ from slatewise.config import to_plain
 from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
 from slatewise.serving.checks import check_feedback
+from slatewise.serving.combine import read_rules
 from slatewise.serving.features import Store, open_store
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.fleet import Fleet
@@ -246,6 +247,7 @@ class Service:
             threads=self.settings.threads,
             reader=self.reader,
             sizes=self.settings.batch.sizes(),
+            rules=read_rules(self.settings.combine),
         )
 
     def _swapped(self, ranker: str, outcome: str) -> None:

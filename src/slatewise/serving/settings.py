@@ -10,6 +10,7 @@ from msgspec import Meta
 from slatewise.config import Frozen
 from slatewise.errors import ConfigError
 from slatewise.serving.batcher import BatchConfig
+from slatewise.serving.combine import read_rules
 from slatewise.serving.wire import Limits
 
 Share = Annotated[float, Meta(ge=0)]
@@ -36,6 +37,7 @@ class Settings(Frozen):
         batch: micro-batching.   limits: of one call.   body_kib: of a body.
         deadline_ms: of requests that name none; 0: none.
         log, features: URLs or paths of the feedback log and the feature store; "": none.
+        combine: how events of a kind become one number in histories, KIND=RULE, as the ranker's log was exported.
         wait_for_log: a list is answered when it is on disk, and a repeated request gets its first list again.
         keys: a file of keys; "": none are asked for.   watch_seconds: between two looks at the artifacts; 0: never.
         studio: the page ``/studio``.
@@ -53,6 +55,7 @@ class Settings(Frozen):
     deadline_ms: Annotated[float, Meta(ge=0)] = 0.0
     log: str = ""
     features: str = ""
+    combine: tuple[str, ...] = ()
     wait_for_log: bool = False
     keys: str = ""
     watch_seconds: Annotated[float, Meta(ge=0)] = 2.0
@@ -63,7 +66,7 @@ class Settings(Frozen):
         """Refuse what cannot be.
 
         Raises:
-            ConfigError: no arm that serves, two of one name, or a unit that is none.
+            ConfigError: no arm that serves, two of one name, a unit that is none, or events combined as nothing can be.
         """
         names = [arm.name for arm in self.arms]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -72,6 +75,7 @@ class Settings(Frozen):
             raise ConfigError("no ranker serves: all have a share of 0 or are shadows.")
         if self.unit not in ("user_id", "request_id"):
             raise ConfigError(f"unit is '{self.unit}'; allowed: user_id, request_id.")
+        read_rules(self.combine)
 
 
 def read_arm(text: str, *, shadow: bool = False) -> ArmSpec:

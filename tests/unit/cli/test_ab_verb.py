@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from slatewise.cli import main
+from commands import call
 from slatewise.data.check import check_requests
 from slatewise.ranker import Ranker
 from slatewise.testing.backend import example_ranker
 from slatewise.testing.fixtures import example_data
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["slatewise", "ab", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.fixture
@@ -47,7 +38,7 @@ SHARES = ["--share", "new=0.3333333", "--share", "old=0.6666667"]
 
 
 def test_for_machines(log: Path, monkeypatch, capsys) -> None:
-    code, printed, _ = call(monkeypatch, capsys, str(log), "--json", *SHARES)
+    code, printed, _ = call(monkeypatch, capsys, "ab", str(log), "--json", *SHARES)
     assert code == 0
     answer = json.loads(printed)
     assert (answer["metric"], answer["unit"], answer["control"]) == ("click", "user_id", "old")
@@ -62,7 +53,7 @@ def test_for_machines(log: Path, monkeypatch, capsys) -> None:
 def test_for_people(log: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     more = ["--control", "new", "--planned", "600", "--burn-in", "50", "--out", str(tmp_path / "report")]
-    code, printed, _ = call(monkeypatch, capsys, str(log), *more)
+    code, printed, _ = call(monkeypatch, capsys, "ab", str(log), *more)
     assert code == 0
     for words in ("new (control)", "Differences from new", "told apart", "Sample ratio mismatch"):
         assert words in printed
@@ -80,7 +71,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("more", "said"), MISTAKES)
 def test_mistakes(log: Path, tmp_path: Path, monkeypatch, capsys, more, said: str) -> None:
-    code, printed, error = call(monkeypatch, capsys, str(log), "--out", str(tmp_path / "report"), *more)
+    code, printed, error = call(monkeypatch, capsys, "ab", str(log), "--out", str(tmp_path / "report"), *more)
     assert (code, printed) == (2, "")
     assert said in error
     assert len(error.strip().splitlines()) == 1
@@ -88,7 +79,7 @@ def test_mistakes(log: Path, tmp_path: Path, monkeypatch, capsys, more, said: st
 
 
 def test_no_such_log(tmp_path: Path, monkeypatch, capsys) -> None:
-    code, _, error = call(monkeypatch, capsys, str(tmp_path / "none.parquet"))
+    code, _, error = call(monkeypatch, capsys, "ab", str(tmp_path / "none.parquet"))
     assert code == 2
     assert "there is no file" in error
 
@@ -115,7 +106,7 @@ def test_an_experiment_is_simulated_and_judged(runs: Path, tmp_path: Path, monke
         f"--ranker one={runs}/one --ranker two={runs}/two --mix both=one:0.3,two:0.7",
     )
     line = f"{log} --simulate {data} {arms} --requests 1500 --burn-in 5 --json"
-    code, printed, _ = call(monkeypatch, capsys, *line.split())
+    code, printed, _ = call(monkeypatch, capsys, "ab", *line.split())
     found = json.loads(printed)
     assert code == 0
     assert [row["arm"] for row in found["rows"]] == ["both", "one", "two"]
@@ -129,7 +120,7 @@ def test_an_experiment_is_simulated_and_judged(runs: Path, tmp_path: Path, monke
     assert lists["item_id"].to_list() == asked["exposed"].to_list()
     assert not check_requests(frame)
     again = tmp_path / "again.parquet"
-    call(monkeypatch, capsys, *line.replace(str(log), str(again)).split())
+    call(monkeypatch, capsys, "ab", *line.replace(str(log), str(again)).split())
     assert pl.read_parquet(again).equals(frame)
 
 
@@ -146,7 +137,7 @@ def test_what_cannot_be_simulated_is_said(
     options: str, said: str, runs: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     options = options.format(data=example_data().path, runs=runs)
-    code, _, error = call(monkeypatch, capsys, f"{tmp_path}/log.parquet", *options.split())
+    code, _, error = call(monkeypatch, capsys, "ab", f"{tmp_path}/log.parquet", *options.split())
     assert code == 2
     assert said in error
     assert not list(tmp_path.iterdir())

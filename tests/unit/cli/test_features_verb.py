@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from commands import call
 from sample_logs import item_table, user_table
-from slatewise.cli import main
 from slatewise.serving.features import open_store
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["slatewise", "features", "load", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.fixture
@@ -39,13 +30,13 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
 
 def test_loading(folder: Path, monkeypatch, capsys) -> None:
     files = ["--users", "users.csv", "--items", "items.parquet", "--interactions", "seen.parquet"]
-    code, printed, _ = call(monkeypatch, capsys, "--store", "f.db", *files)
+    code, printed, _ = call(monkeypatch, capsys, "features", "load", "--store", "f.db", *files)
     assert (code, printed) == (0, "5 users, 7 items, 2 histories loaded.\n")
     kept = open_store("f.db").get(["u1"], ["3", "9"], 5)
     assert set(kept.items) == {"3"}
     assert kept.past.keys() == kept.users.keys() == {"u1"}
     code, printed, _ = call(
-        monkeypatch, capsys, "--store", "sqlite:///f.db", "--users", "users.csv", "--json"
+        monkeypatch, capsys, "features", "load", "--store", "sqlite:///f.db", "--users", "users.csv", "--json"
     )
     assert json.loads(printed) == {"rows": [{"users": 5, "store": "sqlite:///f.db"}]}
 
@@ -61,7 +52,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES)
 def test_mistakes_are_one_sentence(folder: Path, monkeypatch, capsys, arguments, said: str) -> None:
-    code, _, error = call(monkeypatch, capsys, "--store", "f.db", *arguments)
+    code, _, error = call(monkeypatch, capsys, "features", "load", "--store", "f.db", *arguments)
     assert code == 2
     assert said in error
     assert len(error.strip().splitlines()) == 1
@@ -69,6 +60,8 @@ def test_mistakes_are_one_sentence(folder: Path, monkeypatch, capsys, arguments,
 
 
 def test_a_store_that_does_not_answer(folder: Path, monkeypatch, capsys) -> None:
-    code, _, error = call(monkeypatch, capsys, "--store", "redis://localhost:1", "--users", "users.csv")
+    code, _, error = call(
+        monkeypatch, capsys, "features", "load", "--store", "redis://localhost:1", "--users", "users.csv"
+    )
     assert code == 2
     assert error.startswith("slatewise: the feature store does not answer")

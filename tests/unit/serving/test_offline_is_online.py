@@ -6,6 +6,7 @@ go to the recorder before the next is asked. Every batch must equal the prepared
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from slatewise.data.features import FeatureTransform
 from slatewise.data.log_files import read_frame
 from slatewise.data.log_tables import check_table
 from slatewise.data.prepared import PreparedData
+from slatewise.serving.combine import Rule
 from slatewise.serving.features import Store, open_store
 from slatewise.serving.features.load import load_interactions, load_table
 from slatewise.serving.features.online import OnlineFeatures, Reading
@@ -78,13 +80,13 @@ def in_order(data: PreparedData) -> list[tuple[str, int]]:
     ]
 
 
-def reading_of(data: PreparedData) -> Reading:
+def reading_of(data: PreparedData, rules: Mapping[str, Rule] | None = None) -> Reading:
     options = data.manifest.source["protocol_options"]
-    return Reading(data.manifest.target, options["history_from"] == "positive")
+    return Reading(data.manifest.target, options["history_from"] == "positive", rules or {})
 
 
-def records_of(row: dict) -> list[Exposure | Feedback]:
-    """What a server would write of a logged request."""
+def records_of(row: dict, twice: Mapping[str, Rule]) -> list[Exposure | Feedback]:
+    """What a server would write of a logged request. Kinds in ``twice`` come twice, wrong at first."""
     shown = Exposure(
         request_id=row["request_id"],
         user_id=row["user_id"],
@@ -98,11 +100,16 @@ def records_of(row: dict) -> list[Exposure | Feedback]:
     )
     events = [
         Feedback(
-            request_id=row["request_id"], kind=kind, position=place + 1, value=value, event_id=f"{place}"
+            request_id=row["request_id"],
+            kind=kind,
+            position=place + 1,
+            value=said,
+            event_id=f"{place} {said}",
         )
         for kind in ("click", "watch")
         for place, value in enumerate(row[f"feedback_{kind}"])
         if value
+        for said in ([value * 2 + 1, value] if kind in twice else [value])
     ]
     return [shown, *events]
 
@@ -118,7 +125,9 @@ CASES = {
     "history of exposures": {},
     "history of positives": {"history_from": "positive"},
     "short history of two kinds": {"history": 3, "target": {"click": 1.0, "watch": 0.3}},
+    "the last of several events": {"history_from": "positive", "target": {"watch": 1.0}},
 }
+RULES: dict[str, dict[str, Rule]] = {"the last of several events": {"watch": "last"}}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -127,7 +136,8 @@ def test_a_log_served_again_gives_its_prepared_batches(store: Store, tmp_path: P
     data = prepare("parquet", tmp_path / "data", source=source, protocol_options=CASES[case])
     transform = FeatureTransform.load(data.path / "transform")
     load(store, source)
-    online = OnlineFeatures(Reader(store), transform, reading_of(data))
+    rules = RULES.get(case, {})
+    online = OnlineFeatures(Reader(store), transform, reading_of(data, rules))
     recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
     requests = normalise(read_frame(source / "requests.parquet"))
     asked = requests.drop("exposed", "propensity", "^feedback_.*$")
@@ -137,21 +147,23 @@ def test_a_log_served_again_gives_its_prepared_batches(store: Store, tmp_path: P
         batch = online.batch(rows_of(asked[at]), moments_of(asked[at]))
         assert_equal(batch, data.split(split).batch(slice(row, row + 1)), f"request {at}")
         full += int(batch.history_mask_BH.sum())
-        recorder.write(records_of(requests.row(at, named=True)))
+        recorder.write(records_of(requests.row(at, named=True), rules))
     assert full > 300
     recorder.close()
     assert recorder.lost_events == 0
     assert online.reader.counts.failures == online.reader.counts.damaged == 0
-    exported_log_prepares_to_the_same(tmp_path, source, data, CASES[case])
+    exported_log_prepares_to_the_same(tmp_path, source, data, CASES[case], rules)
 
 
-def exported_log_prepares_to_the_same(folder: Path, source: Path, data: PreparedData, options: dict) -> None:
+def exported_log_prepares_to_the_same(
+    folder: Path, source: Path, data: PreparedData, options: dict, rules: Mapping[str, Rule]
+) -> None:
     """What the server wrote trains the next model on the very same vectors and feedback."""
     log = open_log(str(folder / "log.db"))
     (folder / "again").mkdir()
     for name in ("users", "items"):
         (folder / "again" / f"{name}.parquet").write_bytes((source / f"{name}.parquet").read_bytes())
-    export(log, folder / "again" / "requests.parquet", Chosen())
+    export(log, folder / "again" / "requests.parquet", Chosen(), rules=rules)
     log.close()
     again = prepare("parquet", folder / "data2", source=folder / "again", protocol_options=options)
     for split, rows in (("train", 105), ("validation", 15), ("test", 30)):

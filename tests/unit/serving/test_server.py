@@ -23,14 +23,14 @@ from starlette.testclient import TestClient
 from slatewise.config import replace
 from slatewise.errors import ConfigError, RequestError
 from slatewise.export.write import export
-from slatewise.ranker import Ranker
 from slatewise.serving import models, numbers
 from slatewise.serving.app import create
 from slatewise.serving.batcher import BatchConfig, Batcher, Job
 from slatewise.serving.keys import Keys, add_key
 from slatewise.serving.log import open_log
-from slatewise.serving.records import Chosen
+from slatewise.serving.numbers import Numbers
 from slatewise.serving.rules import Rule
+from slatewise.serving.service import Service
 from slatewise.serving.settings import ArmSpec, Settings, read_arm
 from slatewise.serving.wire import Limits, RankRequest
 from slatewise.simulators.store_v1 import Config as StoreConfig
@@ -408,7 +408,8 @@ def test_a_new_artifact_takes_the_place_of_the_old_one(artifact: Path, tmp_path:
     other = example_ranker()
     for weight in other.policy.parameters():
         weight.data *= 1.1
-    export(replace_golden(other), tmp_path / "second", backends=["eager"])
+    # other weights answer the golden requests otherwise, and are exported with their own answers
+    export(other, tmp_path / "second", backends=["eager"])
     broken = shutil.copytree(artifact, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no")
     link = tmp_path / "current"
@@ -449,11 +450,6 @@ def test_a_new_artifact_takes_the_place_of_the_old_one(artifact: Path, tmp_path:
         counted = client.get("/metrics").text
         assert 'slatewise_swaps_total{outcome="swapped",ranker="main"} 2.0' in counted
         assert 'slatewise_swaps_total{outcome="refused",ranker="main"} 1.0' in counted
-
-
-def replace_golden(ranker: Ranker) -> Ranker:
-    """Other weights answer the golden requests otherwise."""
-    return Ranker(ranker.policy, ranker.transform, ranker.card, ranker.golden)
 
 
 def wait_for(happened: Any, seconds: float = 20.0) -> None:
@@ -521,7 +517,14 @@ def test_what_is_served_is_logged_and_asked_again_is_answered_alike(artifact: Pa
     assert (found["r1"].arm, found["r1"].propensity) == ("main", 1.0)
     assert found["r3"].user_id == "r3"
     assert list(found["r3"].served) == nobody["items"]
-    assert Chosen()
+
+
+def test_histories_combine_events_as_the_server_is_told(artifact: Path) -> None:
+    service = Service(settings(artifact, combine=("watch=last",), watch_seconds=0), Numbers())
+    try:
+        assert service.fleet.models["main"].features.reading.rules == {"watch": "last"}
+    finally:
+        service.close()
 
 
 def test_settings_that_cannot_be_are_refused(artifact: Path, tmp_path: Path) -> None:
@@ -530,6 +533,7 @@ def test_settings_that_cannot_be_are_refused(artifact: Path, tmp_path: Path) -> 
         ({"arms": plain.arms * 2}, "two rankers are called 'main'"),
         ({"arms": (replace(plain.arms[0], share=0.0),)}, "no ranker serves"),
         ({"unit": "session"}, "unit is 'session'"),
+        ({"combine": ("watch=most",)}, "Write KIND=RULE"),
     ):
         with pytest.raises(ConfigError, match=said):
             replace(plain, **changes).check()
