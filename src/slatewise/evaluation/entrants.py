@@ -38,12 +38,15 @@ def entrants(policies: Sequence[Any]) -> list[Entrant]:
     """An entrant for each policy: an :class:`Entrant`, a ranker, or any object with name and rank(batch).
 
     Rankers of one method and config are seeds of one row. Rankers of one method but other configs get rows
-    of their own, named after the first run folder of each.
+    of their own, named after the first run folder of each. A floor or ceiling that has the name of a ranker's row gives
+    way to it: they are the same method, and a row must not mix the two.
 
     Raises:
         ConfigError: no policy, or two that cannot be told apart.
     """
     found = [_entrant(policy, policies) for policy in policies]
+    rows = {entrant.group for entrant in found if entrant.kind == "ranker"}
+    found = [entrant for entrant in found if entrant.kind == "ranker" or entrant.group not in rows]
     names = [entrant.name for entrant in found]
     if not names:
         raise ConfigError("name at least one policy to evaluate.")
@@ -56,7 +59,10 @@ def entrants(policies: Sequence[Any]) -> list[Entrant]:
 def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
     if isinstance(policy, Entrant):
         return policy
-    namesakes = [other for other in policies if other.name == policy.name]
+    kind = getattr(policy, "kind", "ranker")
+    namesakes = [
+        other for other in policies if other.name == policy.name and getattr(other, "kind", "ranker") == kind
+    ]
     alike = [other for other in namesakes if _settings(other) == _settings(policy)]
     group = policy.name if len(alike) == len(namesakes) else f"{policy.name} ({_folder(alike[0])})"
     name = group if len(alike) == 1 or _seed(policy) is None else f"{group} seed {_seed(policy)}"
@@ -66,7 +72,7 @@ def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
         name,
         rank,
         group,
-        getattr(policy, "kind", "ranker"),
+        kind,
         getattr(policy, "paper", None),
         getattr(policy, "retriever", None),
         getattr(policy, "steps", None),

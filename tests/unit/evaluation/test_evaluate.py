@@ -194,6 +194,17 @@ def test_runs_of_one_config_are_seeds_of_one_row(data: PreparedData) -> None:
     assert rows["dnn (wide)"].std is None
 
 
+def test_a_floor_gives_way_to_the_ranker_of_its_name(data: PreparedData) -> None:
+    """A recipe's row "popularity" has seeds and a retriever; the floor of that name has not, and made its means NaN."""
+    floors = floors_and_ceilings(data, fitted=False)
+    assert floors[0].name == "random"
+    runs = [FakeRanker("random", Card({}, seed), Path(f"run{seed}")) for seed in (1, 2)]
+    found = evaluate([*floors, *runs], data, metrics=["auc"], config=QUICK)
+    members = [(p.name, p.kind) for p in found.about.policies if p.group == "random"]
+    assert members == [("random seed 1", "ranker"), ("random seed 2", "ranker")]
+    assert {p.group for p in found.about.policies} == {one.name for one in floors}
+
+
 def test_two_policies_of_one_name_are_refused(data: PreparedData) -> None:
     one = ScorePolicy("mine", lambda batch: batch.mask_BN.float(), 4)
     with pytest.raises(ConfigError, match="two policies are called 'mine'"):
