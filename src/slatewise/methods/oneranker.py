@@ -60,6 +60,7 @@ class Config(Frozen):
             beside 12 others the ranker learnt little).
         refresh: the fake items' centres are found anew so many times in training, besides its start.
         repeats: items of the request's history may be recommended again.
+        rerank: the ranking decoder orders so many of what the generator finds in the catalogue; 0: none of it.
     """
 
     model: oneranker.Config = oneranker.Config()
@@ -77,6 +78,7 @@ class Config(Frozen):
     others: Count = 24
     refresh: Count = 4
     repeats: bool = False
+    rerank: Count = 0
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
@@ -86,9 +88,9 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
         ConfigError: a task that is no kind of feedback.   DataError: the data has no interactions to learn from.
     """
     model, full = start_model("oneranker", config.model, config.sequence, data, run)
-    key = (replace(config, repeats=False), full, data.manifest.fingerprint, data.manifest.target)
+    key = (replace(config, repeats=False, rerank=0), full, data.manifest.fingerprint, data.manifest.target)
     run.trained("oneranker", key, model, lambda stage: _fit(model, config, data, stage))
-    policy = catalogue.Config(model=full, repeats=config.repeats)
+    policy = catalogue.Config(model=full, repeats=config.repeats, rerank=config.rerank)
     return make_ranker("oneranker", config, "catalogue", policy, {"model": model}, data, run.seed)
 
 

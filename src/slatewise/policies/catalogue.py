@@ -1,7 +1,7 @@
 """A model that knows the whole catalogue: it ranks given candidates, and finds candidates of its own.
 
 Retrieval is by step 2's vectors (one matrix product over the catalogue) where the model has them, else by a beam over
-the paths of semantic ids; where the model has a ranking decoder, what was found is ranked by it.
+the paths of semantic ids; by ``rerank`` the ranking decoder orders what was found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Frozen, Positive, replace
+from slatewise.config import Count, Frozen, Positive, replace
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -31,7 +31,9 @@ class Config(Frozen):
     Attributes:
         search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
-        rerank: the ranking decoder, where there is one, orders the best so many that were found.
+        rerank: the ranking decoder, where there is one, orders the best so many that were found; 0: they stay in the
+            generator's order. The decoder learns from candidates that are mostly others' wanted items, so what it says of
+            the generator's best is worth less than their own order; it brings up new items, though.
         repeats: items of the request's history may be recommended again.
         clustered: the fake items stand for the items below this index; 0: for those that training saw.
     """
@@ -39,7 +41,7 @@ class Config(Frozen):
     model: oneranker.Config
     search: Literal["auto", "vectors", "paths"] = "auto"
     width: Positive = 100
-    rerank: Positive = 200
+    rerank: Count = 0
     repeats: bool = False
     clustered: int = 0
 
@@ -82,7 +84,7 @@ class Catalogue(Policy):
         """The best items of the catalogue for each request, never one twice; the history is encoded once."""
         places = self.model.at_requests(batch)
         wants = self.model.wants(places)
-        if self.model.decoder is None:
+        if self.model.decoder is None or not self.config.rerank:
             return self._found(batch, places, wants, count)
         found = self._found(batch, places, wants, max(count, self.config.rerank))
         return self._ranked(places, wants, found, count)
