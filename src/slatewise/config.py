@@ -21,6 +21,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
 Above0 = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Part = Annotated[float, msgspec.Meta(gt=0, le=1)]  # a share that is not nothing
 Chance = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 

@@ -18,7 +18,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from slatewise.config import Chance, Count, Frozen, Positive
+from slatewise.config import Chance, Count, Frozen, Part, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.schema import Schema
@@ -50,7 +50,7 @@ class Config(Frozen):
     layers: Positive = 2
     heads: Positive = 2
     paths: Positive = 4
-    head_decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    head_decay: Part = 0.5
     tasks: Annotated[tuple[str, ...], Meta(min_length=1)] = TASKS
     id_dropout: Chance = 0.3
     dropout: Chance = 0.1

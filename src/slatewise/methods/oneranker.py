@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Above0, Count, Frozen, Positive, Share, Weight, replace
+from slatewise.config import Above0, Count, Frozen, Part, Positive, Share, Weight, replace
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -56,8 +56,8 @@ class Config(Frozen):
         moments: of each window's wanted moments at most so many go through steps 2 and 3, drawn anew each step.
         catalogue: items that L_task is against, drawn anew each step (0: all of the catalogue).
         together: candidates of the same moment on either side.   others: wanted elsewhere in the batch.
-        found: the generator's best of the catalogue; few, as what was never shown is no proof of dislike (with 12 of them
-            beside 12 others the ranker learnt little).
+        found: drawn from what the generator finds best, the share ``pool`` of the items of L_task. A larger pool is
+            easier; a small one holds much that is liked but was never shown, which is no proof of dislike.
         refresh: the fake items' centres are found anew so many times in training, besides its start.
         repeats: items of the request's history may be recommended again.
         rerank: the ranking decoder orders so many of what the generator finds in the catalogue; 0: none of it.
@@ -74,8 +74,9 @@ class Config(Frozen):
     moments: Positive = 2
     catalogue: Count = 4096
     together: Count = 5
-    found: Count = 2
-    others: Count = 24
+    found: Count = 12
+    pool: Part = 0.125
+    others: Count = 12
     refresh: Count = 4
     repeats: bool = False
     rerank: Count = 0
@@ -175,7 +176,7 @@ def _loss(
         task = _task_loss(model, wants, batch, asked, worth_BT, shared_M, plan, config.sequence.value)
         numbers["task"], total = task.detach(), total + config.delta * task
     if model.decoder is not None:
-        found_RK = generated(model, wants, len(some_R), shared_M, config.found)
+        found_RK = generated(model, wants, len(some_R), shared_M, config.found, config.pool)
         among = candidates(batch, asked, worth_BT, found_RK, config.together, config.others)
         item_RND = model.items.of(among.index_RN)
         ranker_RN = model.ranker_scores(few, wants, item_RND, among.mask_RN)

@@ -6,6 +6,7 @@ Shapes, besides the legend in :mod:`slatewise.types`: R moments, N candidates of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,13 +66,18 @@ def _beside(batch: InteractionBatch, asked: Targets, together: int) -> tuple[tup
     return beside, same_RN & (batch.time_BT[beside] == time_R1) & (time_R1 > 0)
 
 
-def generated(model: OneRanker, wants: Wants | None, moments: int, shared_M: Tensor, count: int) -> Tensor:
-    """(R, count) what the generator itself finds best among shared items; without step 2, any of them."""
+def generated(
+    model: OneRanker, wants: Wants | None, moments: int, shared_M: Tensor, count: int, pool: float
+) -> Tensor:
+    """(R, count) drawn from the share ``pool`` of the shared items that the generator itself finds best; without step
+    2, from all of them."""
     if wants is None:
         return shared_M[torch.randint(len(shared_M), (moments, count), device=shared_M.device)]
     with torch.no_grad():
         vector_MV = model.item_vectors(model.items.of(shared_M))
-        return shared_M[(wants.vector_RV @ vector_MV.T).topk(min(count, len(shared_M))).indices]
+        best_RP = (wants.vector_RV @ vector_MV.T).topk(math.ceil(pool * len(shared_M))).indices
+    drawn_RK = torch.randint(best_RP.shape[1], (moments, count), device=shared_M.device)
+    return shared_M[best_RP.gather(1, drawn_RK)]
 
 
 def repeated(index_RN: Tensor, mask_RN: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
 from slatewise.methods.oneranker import _drawn
 from slatewise.modules.event_tokens import before, clock, visible
-from slatewise.training.rank_candidates import candidates, repeated
+from slatewise.training.rank_candidates import candidates, generated, repeated
 from slatewise.training.run import Run
 from slatewise.training.sequences import SemanticIdConfig, SequenceConfig, item_space, start_model, targets
 
@@ -96,6 +96,22 @@ def test_the_rankers_candidates(data: PreparedData) -> None:
         assert sorted(met) == sorted(here)  # lists of six: five places on either side hold the moment
         real = among.index_RN[r][among.mask_RN[r]].tolist()
         assert len(set(real)) == len(real)
+
+
+def test_found_candidates_are_drawn_from_what_the_generator_finds_best(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    model, batch = made(data, tmp_path), data.split("test").batch(slice(0, 9))
+    shared_M = model.items.catalogue()[:64]
+    wants = model.wants(model.at_requests(batch))
+    assert wants is not None
+    score_RM = wants.vector_RV @ model.item_vectors(model.items.of(shared_M)).T
+    best_RP = shared_M[score_RM.topk(8).indices]
+    found_RK = generated(model, wants, 9, shared_M, 400, 0.125)
+    for r in range(9):
+        assert set(found_RK[r].tolist()) == set(best_RP[r].tolist())
+    anything_RK = generated(model, None, 9, shared_M, 4000, 0.125)
+    assert set(anything_RK[0].tolist()) == set(shared_M.tolist())
 
 
 def test_windows_in_which_nobody_wanted_anything_are_no_error(data: PreparedData, tmp_path: Path) -> None:
