@@ -5,13 +5,10 @@ Nucleus (top-p) truncation: Holtzman et al. 2020, "The curious case of neural te
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Part, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import draw, encode, to_slate, write
 from slatewise.generators.base import CLOSED, Generator, Memory
@@ -23,9 +20,9 @@ class Config(Frozen):
     whose probability together reaches p. ``None`` keeps all. Both are applied after the temperature.
     """
 
-    temperature: Annotated[float, Meta(gt=0)] = 1.0
-    top_k: Annotated[int, Meta(ge=1)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    temperature: Above0 = 1.0
+    top_k: Positive | None = None
+    top_p: Part | None = None
 
 
 def propose(

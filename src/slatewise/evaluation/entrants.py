@@ -59,10 +59,8 @@ def entrants(policies: Sequence[Any]) -> list[Entrant]:
 def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
     if isinstance(policy, Entrant):
         return policy
-    kind = getattr(policy, "kind", "ranker")
-    namesakes = [
-        other for other in policies if other.name == policy.name and getattr(other, "kind", "ranker") == kind
-    ]
+    kind = _kind(policy)
+    namesakes = [other for other in policies if (other.name, _kind(other)) == (policy.name, kind)]
     alike = [other for other in namesakes if _settings(other) == _settings(policy)]
     group = policy.name if len(alike) == len(namesakes) else f"{policy.name} ({_folder(alike[0])})"
     name = group if len(alike) == 1 or _seed(policy) is None else f"{group} seed {_seed(policy)}"
@@ -77,6 +75,10 @@ def _entrant(policy: Any, policies: Sequence[Any]) -> Entrant:
         getattr(policy, "retriever", None),
         getattr(policy, "steps", None),
     )
+
+
+def _kind(policy: Any) -> str:
+    return getattr(policy, "kind", "ranker")
 
 
 def _settings(policy: Any) -> Any:

@@ -32,8 +32,7 @@ class Config(Frozen):
         search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
         rerank: the ranking decoder, where there is one, orders the best so many that were found; 0: they stay in the
-            generator's order. The decoder learns from candidates that are mostly others' wanted items, so what it says of
-            the generator's best is worth less than their own order; it brings up new items, though.
+            generator's order, which finds more of what is wanted; the decoder brings up more new items.
         repeats: items of the request's history may be recommended again.
         clustered: the fake items stand for the items below this index; 0: for those that training saw.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -122,6 +122,7 @@ def _stage(config: RewardConfig, data: PreparedData, run: Run, fit: Callable[...
 
 
 def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run, member: int) -> None:
+    head = _level_of(model) if config.fit_level else None
     # a seed of its own for each member, so that members see the data in different orders
     stage = replace(stage, seed=child_seed(stage.seed, "member", member)) if member else stage
     validation = data.split("validation").head(2000)
@@ -141,14 +142,26 @@ def _fit(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Ru
         return -float(torch.stack(losses).mean())
 
     train(model, step_loss, data.split("train"), config.train, stage, validate)
-    if config.fit_level:
-        _fit_level(model, config, data, stage)
+    if head is not None:
+        _fit_level(model, head, config, data, stage)
+
+
+def _level_of(model: RewardModel) -> ValueHead:
+    head = getattr(model, "head", None)
+    if not isinstance(head, ValueHead):
+        raise ConfigError(
+            f"{type(model).__name__} has no head with a level; set fit_level = false, or take a reward that has: "
+            "listwise, lookahead, pointwise."
+        )
+    return head
 
 
 @torch.inference_mode()
-def _fit_level(model: RewardModel, config: RewardConfig, data: PreparedData, stage: Run) -> None:
+def _fit_level(
+    model: RewardModel, head: ValueHead, config: RewardConfig, data: PreparedData, stage: Run
+) -> None:
     """Bring the mean value of the validation lists to what they brought."""
-    head, predicted, observed = cast(ValueHead, model.head), 0.0, 0.0
+    predicted = observed = 0.0
     model.eval()
     for i, cpu_batch in enumerate(data.split("validation").batches(512)):
         batch = cpu_batch.to(stage.device)

@@ -13,7 +13,7 @@ from slatewise.errors import ConfigError
 from slatewise.evaluation.regression import pcoc
 from slatewise.rewards.base import RewardMemory, RewardModel
 from slatewise.rng import torch_rng
-from slatewise.training.rewards import RewardConfig, _top, fit_reward, reward_loss
+from slatewise.training.rewards import RewardConfig, _fit, _top, fit_reward, reward_loss
 from slatewise.training.run import open_run
 
 
@@ -157,6 +157,12 @@ def test_a_level_needs_lists_that_bring_something(tmp_path) -> None:
     config = replace_train(RewardConfig(fit_level=True), epochs=1)
     with pytest.raises(ConfigError, match="fit_level"):
         fit_reward(config, data, open_run(tmp_path / "run", seed=1, resume=False, quiet=True))
+
+
+def test_a_reward_without_a_head_has_no_level_to_fit(tmp_path) -> None:
+    run = open_run(tmp_path / "run", seed=1, resume=False, quiet=True)
+    with pytest.raises(ConfigError, match="Recorder has no head with a level"):
+        _fit(Recorder(), RewardConfig(fit_level=True), make_data(tmp_path / "data"), run, 0)
 
 
 def replace_train(config: RewardConfig, **changes) -> RewardConfig:
