@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,19 @@ def test_what_was_acknowledged_survives_kill_9_of_a_writer(log_url: str) -> None
     assert set(acknowledged) <= clicked
     assert clicked <= shown
     assert len(shown) <= len(acknowledged) + 16  # at most one a thread was on its way
+
+
+def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """SQLite refuses all but one of them at once, whatever its busy timeout."""
+    together = threading.Barrier(8)
+
+    def opened(place: int) -> None:
+        together.wait()
+        open_log(str(tmp_path / f"{place}.db")).close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for place in range(20):
+            list(pool.map(opened, [place] * 8))
 
 
 def test_what_was_acknowledged_survives_kill_9_of_postgresql(postgres, postgres_url: str) -> None:

@@ -12,6 +12,7 @@ from slatewise.config import Frozen
 from slatewise.errors import UnavailableError
 from slatewise.serving.features import TABLES, Kept, StoreError
 from slatewise.serving.urls import Url
+from slatewise.serving.wal import write_ahead
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, body BLOB NOT NULL);
@@ -105,7 +106,7 @@ def connect(config: Config, url: Url) -> SqliteStore:
         connection = sqlite3.connect(
             url.path or "", timeout=config.busy_seconds, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        write_ahead(connection, config.busy_seconds)
         connection.execute("PRAGMA synchronous = NORMAL")  # the feedback log is what must survive everything
         connection.executescript(SCHEMA)
     except sqlite3.Error as error:

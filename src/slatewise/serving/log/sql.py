@@ -19,6 +19,7 @@ from sqlalchemy import event
 from slatewise.errors import DataError, UnavailableError
 from slatewise.serving.records import Chosen
 from slatewise.serving.urls import Url
+from slatewise.serving.wal import write_ahead
 
 VERSION = 1  # of the tables; a change adds a step to MIGRATIONS
 MIGRATIONS: dict[int, tuple[str, ...]] = {}  # version reached → statements
@@ -293,7 +294,7 @@ def _connect(url: Url) -> sa.Engine:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     """Acknowledged is on disk: the log is synced at every commit. Transactions begin where we say so."""
     connection.isolation_level = None
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    mode = write_ahead(connection, BUSY_SECONDS)
     if mode != "wal":
         raise DataError(
             f"the file system of the feedback log cannot hold SQLite's WAL (it is in mode {mode})."
