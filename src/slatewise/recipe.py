@@ -68,7 +68,7 @@ from typing import Any
 import msgspec
 
 from slatewise.api import RETRIEVERS
-from slatewise.config import Frozen, build, merge, read_toml, to_plain
+from slatewise.config import Count, Frozen, build, merge, read_toml, to_plain
 from slatewise.errors import ConfigError
 from slatewise.evaluation.judge_training import JudgeConfig
 from slatewise.evaluation.judging import own_best
@@ -90,7 +90,7 @@ class Recipe(Frozen):
     metrics: tuple[str, ...] = ()  # what the table shows; empty: what suits the data
     compare: tuple[str, ...] = ()  # metrics of the paired tests; empty: the first
     judges: dict[str, JudgeConfig] = {}  # who grades lists where nobody knows their true value
-    limit: int = 0  # evaluate so many test requests; 0: all
+    limit: Count = 0  # evaluate so many test requests; 0: all
     expected: tuple[Expected, ...] = ()
     gaps: tuple[Gap, ...] = ()
     curves: tuple[Curve, ...] = ()
@@ -217,4 +217,4 @@ def check_chain(recipe: Recipe, path: Path) -> None:
 
 def _has_clusters(config: object) -> bool:
     model = getattr(config, "model", None)
-    return isinstance(model, oneranker.Config) and model.target_aware and model.target.fake_items > 0
+    return isinstance(model, oneranker.Architecture) and model.target_aware and model.target.fake_items > 0

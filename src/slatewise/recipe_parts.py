@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 
 
 class DataSpec(Frozen):
@@ -42,7 +42,7 @@ class Stage(Frozen):
     method: str
     config: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    candidates: int = 50
+    candidates: Positive = 50
 
 
 class Expected(Frozen):

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from slatewise.benchmarks import inputs, timing
@@ -20,7 +18,7 @@ from slatewise.benchmarks.online import Online
 from slatewise.benchmarks.online import measure as measure_online
 from slatewise.benchmarks.plain import best, write_plainly
 from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.data.batch import ListBatch
 from slatewise.decoding import greedy, sample
 from slatewise.errors import ConfigError
@@ -29,7 +27,6 @@ from slatewise.generators.autoregressive import Autoregressive
 from slatewise.rng import torch_rng
 
 EXPECTED = (Expectation(row="greedy N=50 L=6 B=32, whole network re-run", at_least=3.0),)
-Count = Annotated[int, Meta(ge=1)]
 GREEDY, SAMPLE = greedy.Config(), sample.Config()
 
 
@@ -40,16 +37,16 @@ class Config(Frozen):
     ``online`` are the sizes of the last comparison. ``seconds`` is how long one case is measured, though never less than three rounds.
     """
 
-    candidates: tuple[Count, ...] = (12, 50, 120)
-    lengths: tuple[Count, ...] = (6, 12)
-    batches: tuple[Count, ...] = (1, 32, 256)
-    lists: Count = 20
-    sample_candidates: Count = 50
-    sample_length: Count = 6
-    history: Count = 20
+    candidates: tuple[Positive, ...] = (12, 50, 120)
+    lengths: tuple[Positive, ...] = (6, 12)
+    batches: tuple[Positive, ...] = (1, 32, 256)
+    lists: Positive = 20
+    sample_candidates: Positive = 50
+    sample_length: Positive = 6
+    history: Positive = 20
     generator: autoregressive.Config = inputs.GENERATOR
     online: Online = Online()
-    seconds: Annotated[float, Meta(ge=0)] = 4.0
+    seconds: Weight = 4.0
     device: str = "cpu"
     seed: int = 0
 

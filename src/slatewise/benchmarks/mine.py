@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from slatewise.benchmarks import inputs, timing
 from slatewise.benchmarks.memory import peak_apart
 from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Positive, Weight
 from slatewise.config import build as build_config
 from slatewise.data.batch import ListBatch
 from slatewise.decoding.search import Beam, beam_search
@@ -36,13 +35,12 @@ EXPECTED = (
 )
 MIB, GIB = 2.0**20, 2**30
 AGREEMENT_REQUESTS = 4
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Setting(Frozen):
     """N ``candidates``, and the mining."""
 
-    candidates: Count
+    candidates: Positive
     mining: MiningConfig
 
     def name(self, length: int) -> str:
@@ -60,14 +58,14 @@ class Config(Frozen):
         Setting(candidates=12, mining=MiningConfig(width=8)),
         Setting(candidates=50, mining=MiningConfig(width=8, top_k=12)),
     )
-    length: Count = 6
-    batch: Count = 128
-    plain_batch: Count = 16
-    history: Count = 20
+    length: Positive = 6
+    batch: Positive = 128
+    plain_batch: Positive = 16
+    history: Positive = 20
     reward: str = "listwise"
     options: dict[str, Any] = {}
-    seconds: Annotated[float, Meta(ge=0)] = 10.0
-    memory_gib: Annotated[float, Meta(gt=0)] = 8.0
+    seconds: Weight = 10.0
+    memory_gib: Above0 = 8.0
     device: str = "cpu"
     seed: int = 0
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 
 from slatewise.benchmarks import inputs, timing
 from slatewise.benchmarks.rows import Row, compared
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Frozen, Positive, to_plain
 from slatewise.generators import autoregressive, scorer
 from slatewise.modules.tower import TowerConfig
 from slatewise.policies import Policy, decode, pick, search
 from slatewise.rng import child_seed
-
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Online(Frozen):
@@ -24,15 +19,15 @@ class Online(Frozen):
     ``width`` of the evaluator's beam; ``lists`` that the generator–evaluator chooses from, drawn from a DNN and a PRM.
     """
 
-    candidates: Count = 12
-    length: Count = 6
-    batches: tuple[Count, ...] = (1, 32)
+    candidates: Positive = 12
+    length: Positive = 6
+    batches: tuple[Positive, ...] = (1, 32)
     generator: autoregressive.Config = autoregressive.Config(
         tower=TowerConfig(width=64), encoder_layers=4, decoder_layers=4, cross_attention=False
     )
     evaluator: pick.RewardSpec = pick.RewardSpec()
-    width: Count = 8
-    lists: Count = 20
+    width: Positive = 8
+    lists: Positive = 20
 
 
 def make_policies(config: Online, history: int, seed: int, device: str) -> dict[str, Policy]:

@@ -20,7 +20,7 @@ from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
 from slatewise.candidates import semantic_ids
 from slatewise.candidates.retrieval import Floats
 from slatewise.candidates.semantic_ids import SemanticIdConfig, SemanticIds
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.errors import ConfigError
 from slatewise.modules.hstu import Hstu, HstuConfig
 from slatewise.modules.path_search import search_paths
@@ -33,7 +33,6 @@ EXPECTED = (
     Expectation(row="one more token behind 999", at_most=0.25),
 )
 DAY = 86_400
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Config(Frozen):
@@ -42,13 +41,13 @@ class Config(Frozen):
     ``lengths`` are histories in tokens, for ``hstu``, whose width is that of states and item vectors, too. ``seconds`` is how long one comparison is measured, though never less than three rounds.
     """
 
-    items: tuple[Count, ...] = (10_000, 100_000)
-    top: Count = 100
-    heads: Count = 4
+    items: tuple[Positive, ...] = (10_000, 100_000)
+    top: Positive = 100
+    heads: Positive = 4
     ids: SemanticIdConfig = SemanticIdConfig()
     lengths: tuple[Annotated[int, Meta(ge=2)], ...] = (50, 100, 200, 500, 1000)
     hstu: HstuConfig = HstuConfig(length=1024)
-    seconds: Annotated[float, Meta(ge=0)] = 10.0
+    seconds: Weight = 10.0
     device: str = "cpu"
     seed: int = 0
 

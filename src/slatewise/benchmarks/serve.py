@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -24,11 +24,10 @@ import msgspec
 import numpy as np
 import polars as pl
 import torch
-from msgspec import Meta
 
 from slatewise.benchmarks import inputs, load, timing
 from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Above0, Frozen, Positive, to_plain
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.export.artifact import Artifact
 from slatewise.export.backends import load_backend
@@ -44,7 +43,6 @@ EXPECTED = (
     Expectation(row="server, 1 connection, p50", at_most=1.35),
     Expectation(row="server, 64 connections, rate", at_least=0.7),
 )
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Config(Frozen):
@@ -53,14 +51,14 @@ class Config(Frozen):
     ``generator``: GoalRank's, width 128 with 2 + 2 layers; the generator–evaluator has two scorers and a listwise reward of that width.
     """
 
-    candidates: Count = 50
-    length: Count = 6
-    connections: tuple[Count, ...] = (1, 8, 64)
-    batch: Count = 32
-    lists: Count = 20
+    candidates: Positive = 50
+    length: Positive = 6
+    connections: tuple[Positive, ...] = (1, 8, 64)
+    batch: Positive = 32
+    lists: Positive = 20
     generator: autoregressive.Config = inputs.GENERATOR
-    seconds: Annotated[float, Meta(gt=0)] = 5.0
-    requests: Count = 64
+    seconds: Above0 = 5.0
+    requests: Positive = 64
     seed: int = 0
 
 

@@ -19,7 +19,7 @@ from slatewise.benchmarks.agreement import differences
 from slatewise.benchmarks.group_step import Bench, our_loss, plain_loss, step
 from slatewise.benchmarks.memory import peak_apart
 from slatewise.benchmarks.rows import Expectation, Progress, Row, compared
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Positive
 from slatewise.errors import ConfigError
 from slatewise.generators import autoregressive
 
@@ -28,7 +28,6 @@ MIB, GIB = 2.0**20, 2**30
 AGREEMENT_REQUESTS = 4
 LOSSES = {"ours": our_loss, "plain": plain_loss}
 Side = Literal["ours", "plain"]
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Config(Frozen):
@@ -38,14 +37,14 @@ class Config(Frozen):
     batch is cut into micro-batches.
     """
 
-    batch: Count = 128
-    candidates: Count = 50
-    length: Count = 6
+    batch: Positive = 128
+    candidates: Positive = 50
+    length: Positive = 6
     lists: Annotated[int, Meta(ge=2)] = 20
-    history: Count = 20
+    history: Positive = 20
     generator: autoregressive.Config = inputs.GENERATOR
-    rounds: Count = 3
-    memory_gib: Annotated[float, Meta(gt=0)] = 8.0
+    rounds: Positive = 3
+    memory_gib: Above0 = 8.0
     device: str = "cpu"
     seed: int = 0
 

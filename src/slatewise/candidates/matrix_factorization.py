@@ -28,7 +28,7 @@ from slatewise.candidates.retrieval import (
     seen_by,
     top_k,
 )
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.rng import child_seed
 
 
@@ -40,10 +40,10 @@ class Config(Frozen):
     saw them.
     """
 
-    factors: int = 64
-    iterations: int = 15
-    regularization: float = 0.01
-    alpha: float = 10.0
+    factors: Positive = 64
+    iterations: Positive = 15
+    regularization: Weight = 0.01
+    alpha: Weight = 10.0
     fit: Literal["cross_fit", "in_sample"] = "cross_fit"
     folds: int = 4
 

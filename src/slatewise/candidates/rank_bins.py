@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from slatewise.candidates.retrieval import Bools, Floats, Ints
-from slatewise.config import Frozen
+from slatewise.config import Count, Frozen, Positive
 
 
 class Bins(Frozen):
@@ -27,10 +27,10 @@ class Bins(Frozen):
     come from the exposed item's piece.
     """
 
-    first: int = 24
+    first: Positive = 24
     growth: float = 1.15
-    last: int = 160
-    popularity: int = 0
+    last: Positive = 160
+    popularity: Count = 0
 
     def edges(self, total: int) -> Ints:
         """Borders 0 = e_0 < e_1 < … of bins that cover ``total`` places and a first bin's width more."""

@@ -11,17 +11,15 @@ Shapes, besides the legend in :mod:`slatewise.types`: I items, n items to be pla
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from slatewise.candidates import clusters
 from slatewise.candidates.free_paths import descend, place, sum_of_centres
 from slatewise.candidates.retrieval import Bools, Floats, Ints
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.errors import ConfigError, DataError
 from slatewise.rng import child_seed
 
@@ -29,8 +27,8 @@ from slatewise.rng import child_seed
 class SemanticIdConfig(Frozen):
     """``levels`` of a path (S) and ``codes`` a level (K): K ** S paths, below 2 ** 63."""
 
-    levels: Annotated[int, Meta(ge=1)] = 3
-    codes: Annotated[int, Meta(ge=1)] = 256
+    levels: Positive = 3
+    codes: Positive = 256
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import encode, to_slate
 from slatewise.decoding.search import search_generator
@@ -19,7 +16,7 @@ from slatewise.types import Slate
 class Config(Frozen):
     """``width`` prefixes are kept at each position (at least as many as lists are asked for)."""
 
-    width: Annotated[int, Meta(ge=1)] = 8
+    width: Positive = 8
 
 
 def propose(

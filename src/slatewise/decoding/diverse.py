@@ -7,13 +7,10 @@ items, not likeness. Each list costs L cached steps of its own: many of them are
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import encode, scored_slate, write
 from slatewise.generators.base import Generator, Memory, list_mask
@@ -28,9 +25,9 @@ class Config(Frozen):
     gives: 1 would be the greedy list, 2 the one that differs from it, and so on.
     """
 
-    strength: Annotated[float, Meta(ge=0)] = 2.0
-    overlap: Annotated[float, Meta(ge=0)] = 1.0
-    place: Annotated[int, Meta(ge=1)] = 2
+    strength: Weight = 2.0
+    overlap: Weight = 1.0
+    place: Positive = 2
 
 
 def propose(

@@ -7,13 +7,10 @@ is exact sampling of its policy; for others it is a cheap, more diverse stand-in
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import encode, first_logits, gumbel, scored_slate, top_lists
 from slatewise.generators.base import Generator, Memory
@@ -23,7 +20,7 @@ from slatewise.types import Slate
 class Config(Frozen):
     """``temperature`` divides the scores before the noise is added."""
 
-    temperature: Annotated[float, Meta(gt=0)] = 1.0
+    temperature: Above0 = 1.0
 
 
 def propose(

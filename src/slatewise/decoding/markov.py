@@ -6,13 +6,10 @@ and the rest is a chain over the same pair scores, without running the decoder a
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import draw, encode, quiet, scored_slate
 from slatewise.generators.base import CLOSED, Generator, Memory, list_mask
@@ -23,7 +20,7 @@ class Config(Frozen):
     """``sample`` draws the chain's items (the paper); otherwise it takes the best at each position."""
 
     sample: bool = True
-    temperature: Annotated[float, Meta(gt=0)] = 1.0
+    temperature: Above0 = 1.0
 
 
 def propose(

@@ -6,13 +6,11 @@ GoalRank App. C, "parallel tree-structured generation". All branches are written
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.decoding._loop import encode, to_slate
 from slatewise.decoding.search import search_generator
@@ -23,8 +21,8 @@ from slatewise.types import Slate
 class Config(Frozen):
     """``steps`` is the paper's K; ``leaves`` is how many branches ``decode`` looks at for its one list."""
 
-    steps: Annotated[int, Meta(ge=1)] = 2
-    leaves: Annotated[int, Meta(ge=1)] = 8
+    steps: Positive = 2
+    leaves: Positive = 8
 
 
 def propose(

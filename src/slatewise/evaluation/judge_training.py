@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slatewise.config import Frozen, build
+from slatewise.config import Count, Frozen, Positive, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.drawn_lists import independent_lists
 from slatewise.data.prepared import JUDGES, PreparedData, Split
@@ -43,10 +43,10 @@ class JudgeConfig(Frozen):
     row: str = ""
     options: dict[str, Any] = {}
     train: TrainConfig = TrainConfig(epochs=4, learning_rate=2e-3, keep="last")
-    orders: int = 4
-    members: int = 1
-    lists: int = 10_000
-    exact: int = 200
+    orders: Count = 4
+    members: Positive = 1
+    lists: Positive = 10_000
+    exact: Count = 200
     seed: int = 0
 
     def check(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 ``catalogue-hr@K``: the share of a request's wanted items among the K that the policy finds in the catalogue; NaN for one
 that cannot search, and where nothing was wanted. ``cold-hr@K``: the same over wanted items that training never saw.
+``cold-hit@K``: the share of those wanted items among the first K of the list, where the request has any.
 ``item-value@K``: what each of the first K items of the list brings, shown by itself: the expected amount where a
 simulator knows it, else the logged one (0 for what was not wanted). ``catalogue-value@K``: the same of the K found.
 ``overlap@K``: the share of the first K of a request's candidates by the generator that are among the first K by the
@@ -25,7 +26,7 @@ from slatewise.evaluation.truth import Truth
 from slatewise.types import Ranking, Retrieved
 
 SEARCHED = ("catalogue-hr", "cold-hr", "catalogue-value")
-KINDS = (*SEARCHED, "item-value", "overlap")
+KINDS = (*SEARCHED, "cold-hit", "item-value", "overlap")
 AMOUNT = "value"
 
 Columns = dict[str, Tensor]
@@ -77,6 +78,10 @@ class CatalogueMetrics:
             order, mask = ranking.order_BL[:, :places].cpu(), ranking.mask_BL[:, :places].cpu()
             worth = self._worth(batch, batch.candidates_BN.cpu().gather(1, order)) * mask
             columns[f"item-value@{places}"] = worth.sum(1) / mask.sum(1).clamp_min(1)
+        for places in self._of["cold-hit"]:
+            order, mask = ranking.order_BL[:, :places].cpu(), ranking.mask_BL[:, :places].cpu()
+            cold_BN = (batch.label_BN(self._target).cpu() > 0) & (batch.candidates_BN.cpu() >= self._trained)
+            columns[f"cold-hit@{places}"] = (cold_BN.gather(1, order) & mask).sum(1).double() / cold_BN.sum(1)
         return columns
 
     def _found(self, batch: ListBatch, finder: Callable[[ListBatch, int], Retrieved] | None) -> Columns:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Share
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ExportError
 from slatewise.export.agreement import Comparison, Value
 from slatewise.export.artifact import Agreement
 
-Share = Annotated[float, Meta(ge=0, le=1)]
+Share = Share
 
 
 class Gate(Frozen):

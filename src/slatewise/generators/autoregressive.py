@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Count, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
 from slatewise.generators.base import (
@@ -39,11 +39,11 @@ class Config(Frozen):
     """
 
     tower: TowerConfig = TowerConfig()
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    heads: int = 2
-    feedforward: float = 2.0
-    dropout: float = 0.0
+    encoder_layers: Count = 2
+    decoder_layers: Count = 2
+    heads: Positive = 2
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.0
     cross_attention: bool = True
 
 

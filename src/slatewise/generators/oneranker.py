@@ -34,8 +34,8 @@ TASKS = ("impression", "click", "conversion", "value")
 PATHLESS = CLOSED / 10  # the score of an item that has no path
 
 
-class Config(Frozen):
-    """The model. Defaults are for two cores; the paper has width 128, 4 + 2 + 1 layers and 6 + 2 task tokens.
+class Architecture(Frozen):
+    """The model's shape. Defaults are for two cores; the paper has width 128, 4 + 2 + 1 layers and 6 + 2 task tokens.
 
     Attributes:
         paths: heads of multi-token prediction; head j predicts the j-th next target.
@@ -43,7 +43,6 @@ class Config(Frozen):
         tasks: kinds of feedback in causal order; a kind may have several tokens. ``impression`` is being shown at all.
         target_aware, ranker: False leaves step 2 or step 3 out.
         length: of the sequences that attention is normalised for, in interactions.
-        space, levels, codes: width of the items' space, and what their semantic ids are made of; the method sets them.
     """
 
     width: Positive = 64
@@ -60,6 +59,11 @@ class Config(Frozen):
     ranker: bool = True
     ranking: RankingConfig = RankingConfig()
     length: Positive = 128
+
+
+class Config(Architecture):
+    """The whole model: beside its shape what training finds, the width of the items' space and the size of their ids."""
+
     space: Count = 0
     levels: Positive = 3
     codes: Positive = 256

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Count, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
 from slatewise.generators.base import ScoreGenerator
@@ -20,10 +20,10 @@ class Config(Frozen):
     """``encoder_layers = 0`` scores each candidate by itself (DNN); more let candidates see each other (PRM)."""
 
     tower: TowerConfig = TowerConfig()
-    encoder_layers: int = 0
-    heads: int = 2
-    feedforward: float = 2.0
-    dropout: float = 0.1
+    encoder_layers: Count = 0
+    heads: Positive = 2
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.1
 
 
 class Scorer(ScoreGenerator):

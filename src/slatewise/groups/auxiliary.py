@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen
 from slatewise.decoding import greedy, sample
 from slatewise.errors import ConfigError
 from slatewise.groups.context import Context
@@ -23,7 +20,7 @@ class Config(Frozen):
     """
 
     policy: str
-    temperature: Annotated[float, Meta(gt=0)] = 1.0
+    temperature: Above0 = 1.0
 
 
 def build(config: Config, context: Context, *, count: int, rng: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Count, Frozen
 from slatewise.decoding.local_search import polish
 from slatewise.decoding.search import Beam, Expand, beam_search, best_lists
 from slatewise.generators.base import CLOSED
@@ -38,9 +38,9 @@ class MiningConfig(Frozen):
     """
 
     width: Annotated[int, Meta(ge=1, le=64)] = 8
-    top_k: Annotated[int, Meta(ge=0)] = 0
+    top_k: Count = 0
     keep: Literal["all", "best"] = "all"
-    polish_rounds: Annotated[int, Meta(ge=0)] = 0
+    polish_rounds: Count = 0
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Weight
 from slatewise.decoding import diverse
 from slatewise.groups.context import Context
 
@@ -16,8 +13,8 @@ from slatewise.groups.context import Context
 class Config(Frozen):
     """Penalties in nats, as in :class:`slatewise.decoding.diverse.Config`."""
 
-    strength: Annotated[float, Meta(ge=0)] = 2.0
-    overlap: Annotated[float, Meta(ge=0)] = 1.0
+    strength: Weight = 2.0
+    overlap: Weight = 1.0
 
 
 def build(config: Config, context: Context, *, count: int, rng: torch.Generator) -> Tensor:

@@ -6,13 +6,12 @@ a list worth moving towards.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.decoding import greedy
 from slatewise.decoding._loop import first_logits
 from slatewise.decoding.local_search import polish
@@ -28,8 +27,8 @@ class Config(Frozen):
     likeliest at the generator's first step (``None``: all).
     """
 
-    rounds: Annotated[int, Meta(ge=1)] = 2
-    replace_top: Annotated[int, Meta(ge=1)] | None = None
+    rounds: Positive = 2
+    replace_top: Positive | None = None
     start: Literal["best", "greedy"] = "best"
 
 

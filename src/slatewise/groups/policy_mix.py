@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen, build
+from slatewise.config import Frozen, Positive, build
 from slatewise.errors import ConfigError
 from slatewise.groups.context import Context
 from slatewise.names import plugin, public_name
@@ -25,7 +24,7 @@ class Family(Frozen):
     """``count`` lists of one family; ``options`` are the family's own settings."""
 
     family: str
-    count: Annotated[int, Meta(ge=1)] = 1
+    count: Positive = 1
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property

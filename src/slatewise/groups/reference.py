@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Share, Weight
 from slatewise.types import Group
 
 FLAT = 1e-6  # relative spread below which values differ by rounding only
@@ -25,9 +22,9 @@ class ReferenceConfig(Frozen):
             nothing and are dropped.
     """
 
-    temperature: Annotated[float, Meta(gt=0)] = 1.0
-    bias: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    gap: Annotated[float, Meta(ge=0)] = 0.0
+    temperature: Above0 = 1.0
+    bias: Share = 0.0
+    gap: Weight = 0.0
 
 
 @torch.no_grad()

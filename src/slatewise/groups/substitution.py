@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.decoding import greedy
 from slatewise.generators.base import list_mask
 from slatewise.groups.context import Context
@@ -19,7 +16,7 @@ class Config(Frozen):
     candidates from outside the list, at random positions. ``swap`` also exchanges two random positions.
     """
 
-    replacements: Annotated[int, Meta(ge=1)] = 2
+    replacements: Positive = 2
     swap: bool = False
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.decoding import tree
 from slatewise.groups.context import Context
 
@@ -16,7 +13,7 @@ from slatewise.groups.context import Context
 class Config(Frozen):
     """``steps`` is the paper's K: the first positions, at which the lists branch."""
 
-    steps: Annotated[int, Meta(ge=1)] = 2
+    steps: Positive = 2
 
 
 def build(config: Config, context: Context, *, count: int, rng: torch.Generator) -> Tensor:

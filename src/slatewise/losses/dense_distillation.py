@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from msgspec import Meta
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Weight
 from slatewise.losses._mean import masked_mean
 
 
@@ -25,10 +22,10 @@ class DistillationConfig(Frozen):
     """
 
     hard: bool = True
-    alpha: Annotated[float, Meta(ge=0)] = 0.01
-    soft_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    alpha: Weight = 0.01
+    soft_temperature: Above0 = 1.0
     weigh: bool = True
-    tau_w: Annotated[float, Meta(gt=0)] = 0.1
+    tau_w: Above0 = 0.1
 
 
 def soft_labels(step_value_BGLN: Tensor, temperature: float) -> Tensor:

@@ -16,14 +16,13 @@ import copy
 import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from msgspec import Meta
 from torch import Tensor
 
 from slatewise import config as configs
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Frozen, Positive, to_plain
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -63,8 +62,8 @@ class Config(Dense):
     generator: autoregressive.Config = autoregressive.Config()
     warm_start: Literal["reward", "none"] = "reward"
     supervision: Literal["mined", "exposure"] = "mined"
-    rounds: Annotated[int, Meta(ge=1)] = 1
-    own: Annotated[int, Meta(ge=1)] = 4
+    rounds: Positive = 1
+    own: Positive = 4
     train: TrainConfig = TrainConfig(epochs=8)
     validate: ValidateBy = "auto"
 

@@ -7,14 +7,13 @@ sets the sum beside its parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from torch import Tensor
 
 from slatewise import config as configs
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Frozen, Weight, to_plain
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.generators import Generator, autoregressive
@@ -44,8 +43,8 @@ class Config(Frozen):
     warm_start: str = "reward"
     dense: Dense = Dense()
     groups: Groups = Groups()
-    dense_weight: Annotated[float, Meta(ge=0)] = 1.0
-    group_weight: Annotated[float, Meta(ge=0)] = 1.0
+    dense_weight: Weight = 1.0
+    group_weight: Weight = 1.0
     train: TrainConfig = TrainConfig(epochs=2)
     validate: ValidateBy = "auto"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Above0, Frozen, Positive, to_plain
 from slatewise.data.prepared import PreparedData
 from slatewise.methods import prm
 from slatewise.policies import pick
@@ -24,8 +24,8 @@ class Config(Frozen):
     scorers: dict[str, ScorerConfig] = msgspec.field(
         default_factory=lambda: {"dnn": ScorerConfig(), "prm": prm.DEFAULT}
     )
-    lists: int = 20
-    temperature: float = 1.0
+    lists: Positive = 20
+    temperature: Above0 = 1.0
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:

@@ -18,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen, to_plain
+from slatewise.config import Count, Frozen, to_plain
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -54,7 +54,7 @@ class Groups(Frozen):
     """``mix`` is the group: families with counts; ``subset`` keeps that many, evenly spread over the reward's order."""
 
     mix: tuple[Family, ...] = MIX
-    subset: int = 0
+    subset: Count = 0
     reference: ReferenceConfig = ReferenceConfig(temperature=0.25)
 
 

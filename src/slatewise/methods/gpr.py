@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -37,11 +37,13 @@ from slatewise.training.sequences import (
 class Config(Frozen):
     """The backbone and its training; ``sequence.value`` is how much a target's value weighs.
 
-    ``repeats``: items of the request's history may be recommended again.
+    ``width``: of the beam that searches the catalogue, at least; never narrower than what is asked for. ``repeats``: items
+    of the request's history may be recommended again.
     """
 
-    model: oneranker.Config = oneranker.Config(paths=4, target_aware=False, ranker=False)
+    model: oneranker.Architecture = oneranker.Architecture(paths=4, target_aware=False, ranker=False)
     sequence: SequenceConfig = SequenceConfig(value=0.5)
+    width: Positive = 100
     repeats: bool = False
 
 
@@ -49,9 +51,11 @@ class Paths(Protocol):
     """What a config of a model of paths has."""
 
     @property
-    def model(self) -> oneranker.Config: ...
+    def model(self) -> oneranker.Architecture: ...
     @property
     def sequence(self) -> SequenceConfig: ...
+    @property
+    def width(self) -> int: ...
     @property
     def repeats(self) -> bool: ...
 
@@ -87,5 +91,5 @@ def fit_paths(method: str, config: Paths, data: PreparedData, run: Run) -> Ranke
 
     key = (full, sequence, data.manifest.fingerprint, data.manifest.target)
     run.trained(method, key, model, lambda stage: fit_sequences(model, sequence, step_loss, data, stage))
-    policy = catalogue.Config(model=full, repeats=config.repeats)
+    policy = catalogue.Config(model=full, width=config.width, repeats=config.repeats)
     return make_ranker(method, config, "catalogue", policy, {"model": model}, data, run.seed)

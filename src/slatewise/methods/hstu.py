@@ -7,7 +7,7 @@ semantic ids of the two methods that follow it, so that a difference to them is 
 
 from __future__ import annotations
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.prepared import PreparedData
 from slatewise.generators import oneranker
 from slatewise.methods.gpr import fit_paths
@@ -17,10 +17,11 @@ from slatewise.training.sequences import SequenceConfig
 
 
 class Config(Frozen):
-    """The backbone and its training; ``repeats``: items of the request's history may be recommended again."""
+    """The backbone and its training; ``width`` and ``repeats`` as :class:`slatewise.methods.gpr.Config` has them."""
 
-    model: oneranker.Config = oneranker.Config(paths=1, target_aware=False, ranker=False)
+    model: oneranker.Architecture = oneranker.Architecture(paths=1, target_aware=False, ranker=False)
     sequence: SequenceConfig = SequenceConfig()
+    width: Positive = 100
     repeats: bool = False
 
 

@@ -14,6 +14,7 @@ the catalogue, and what others wanted in the same batch [ours: the paper's sampl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from slatewise.candidates import clusters
-from slatewise.config import Above0, Count, Frozen, Part, Positive, Share, Weight, replace
+from slatewise.config import Above0, Count, Frozen, Part, Positive, Share, Weight, to_plain
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
@@ -29,13 +30,16 @@ from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker, Wants
 from slatewise.losses import distribution_consistency, pairwise, sampled_softmax
 from slatewise.policies import catalogue
+from slatewise.policies.catalogue import Search
 from slatewise.ranker import Ranker, make_ranker
-from slatewise.training.rank_candidates import candidates, generated
+from slatewise.training.loop import planned
+from slatewise.training.rank_candidates import beside, candidates, generated
 from slatewise.training.run import Run
 from slatewise.training.sequences import (
     CLIP,
     SequenceConfig,
     Targets,
+    catalogue_mask,
     fit_sequences,
     nothing,
     path_loss,
@@ -59,11 +63,12 @@ class Config(Frozen):
         found: drawn from what the generator finds best, the share ``pool`` of the items of L_task. A larger pool is
             easier; a small one holds much that is liked but was never shown, which is no proof of dislike.
         refresh: the fake items' centres are found anew so many times in training, besides its start.
+        search, width: how the catalogue is searched, as :class:`slatewise.policies.catalogue.Config` has them.
         repeats: items of the request's history may be recommended again.
         rerank: the ranking decoder orders so many of what the generator finds in the catalogue; 0: none of it.
     """
 
-    model: oneranker.Config = oneranker.Config()
+    model: oneranker.Architecture = oneranker.Architecture()
     sequence: SequenceConfig = SequenceConfig(value=0.5)
     alpha: Weight = 1.0
     delta: Weight = 1.0
@@ -78,6 +83,8 @@ class Config(Frozen):
     pool: Part = 0.125
     others: Count = 12
     refresh: Count = 4
+    search: Search = "auto"
+    width: Positive = 100
     repeats: bool = False
     rerank: Count = 0
 
@@ -86,12 +93,23 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     """Train the three steps at once.
 
     Raises:
-        ConfigError: a task that is no kind of feedback.   DataError: the data has no interactions to learn from.
+        ConfigError: a task that is no kind of feedback, or more fake items than items.   DataError: the data has no
+            interactions to learn from.
     """
+    known = int(catalogue_mask(data)[: data.schema.trained_items or data.schema.items].sum())
+    if config.model.target_aware and config.model.target.fake_items > known:
+        raise ConfigError(
+            f"oneranker: {config.model.target.fake_items} fake items are more than the {known} items that training knows; "
+            "lower model.target.fake_items."
+        )
     model, full = start_model("oneranker", config.model, config.sequence, data, run)
-    key = (replace(config, repeats=False, rerank=0), full, data.manifest.fingerprint, data.manifest.target)
+    found_by = ("search", "width", "repeats", "rerank")  # no weight depends on how the catalogue is searched
+    trained = {name: value for name, value in to_plain(config).items() if name not in found_by}
+    key = (trained, full, data.manifest.fingerprint, data.manifest.target)
     run.trained("oneranker", key, model, lambda stage: _fit(model, config, data, stage))
-    policy = catalogue.Config(model=full, repeats=config.repeats, rerank=config.rerank)
+    policy = catalogue.Config(
+        model=full, search=config.search, width=config.width, repeats=config.repeats, rerank=config.rerank
+    )
     return make_ranker("oneranker", config, "catalogue", policy, {"model": model}, data, run.seed)
 
 
@@ -132,14 +150,13 @@ def _plan(config: Config, data: PreparedData, device: str) -> _Plan:
                 'set model.tasks, e.g. ["impression", "click"].'
             )
     wanted, train = data.manifest.target_weights(), config.sequence.train
-    windows = len(data.interactions().windows(config.sequence.window))
-    steps = max(1, round(train.epochs * max(1, windows // train.batch_size)))
+    steps = planned(train, len(data.interactions().windows(config.sequence.window)))[2]
     return _Plan(
         wanted_K=torch.tensor(wanted, device=device),
         scale_K=worth_scale(config.sequence, data, wanted).to(device),
         kind_M=tuple(names.index(task) if task != "impression" else -1 for task in config.model.tasks),
         dc_from=round(config.dc_warmup * steps),
-        refresh_every=max(1, steps // (config.refresh + 1)),
+        refresh_every=math.ceil(steps / (config.refresh + 1)),
     )
 
 
@@ -148,8 +165,11 @@ def _refresh(model: OneRanker, seed: int) -> None:
     if model.target is None or model.target.preference is None:
         return
     index_M = model.items.catalogue()
+    training = model.items.training
+    model.items.eval()  # centres are of the items as they are searched, no id hidden
     with torch.no_grad():
         vector_MD = model.items.of(index_M[index_M < model.items.trained]).cpu().numpy()
+    model.items.train(training)
     old_JD = model.target.centre_JD.cpu().numpy()
     now = clusters.fit(vector_MD, len(old_JD), seed, start=old_JD if old_JD.any() else None)
     model.target.use_centres(torch.from_numpy(now.centres_KD), torch.from_numpy(now.weight_K))
@@ -173,7 +193,7 @@ def _loss(
     numbers, total = {"mtp": mtp.detach()}, config.alpha * mtp
     shared_M = _shared(model, config.catalogue)
     if wants is not None:
-        task = _task_loss(model, wants, batch, asked, worth_BT, shared_M, plan, config.sequence.value)
+        task = _task_loss(model, wants, batch, asked, worth_BT, shared_M, plan, config)
         numbers["task"], total = task.detach(), total + config.delta * task
     if model.decoder is not None:
         found_RK = generated(model, wants, len(some_R), shared_M, config.found, config.pool)
@@ -222,13 +242,13 @@ def _task_loss(
     worth_BT: Tensor,
     shared_M: Tensor,
     plan: _Plan,
-    value: float,
+    config: Config,
 ) -> Tensor:
     """Each task's next item, and the mixture's wanted item, against the shared items; a mean over them."""
-    shared_MV = model.item_vectors(model.items.of(shared_M))
+    shared_MV, value = model.item_vectors(model.items.of(shared_M)), config.sequence.value
     losses = []
     for task, kind in enumerate(plan.kind_M):
-        item_R, weight_R = _next(batch, asked, kind)
+        item_R, weight_R = _shown(batch, asked, config.together) if kind < 0 else _next(batch, asked, kind)
         vector_RV = wants.task_RMV[:, task]
         losses.append(_softmax(model, vector_RV, item_R, weight_R, shared_M, shared_MV))
     worth_R = worth_BT[asked.row_R, asked.place_R].clamp(max=CLIP)
@@ -238,14 +258,23 @@ def _task_loss(
     return torch.stack(losses).mean()
 
 
+def _shown(batch: InteractionBatch, asked: Targets, together: int) -> tuple[Tensor, Tensor]:
+    """One item of what was shown at each moment, wanted or not, at random; weight 1."""
+    near, same_RN = beside(batch, asked, together)
+    own_R = batch.item_BT[asked.row_R, asked.place_R]
+    shown_RN = torch.cat([own_R[:, None], batch.item_BT[near]], 1)
+    real_RN = torch.cat([torch.ones_like(same_RN[:, :1]), same_RN], 1)
+    drawn_R1 = (
+        torch.rand(shown_RN.shape, device=own_R.device).masked_fill(~real_RN, -1.0).argmax(1, keepdim=True)
+    )
+    return shown_RN.gather(1, drawn_R1).squeeze(1), torch.ones_like(own_R, dtype=torch.float32)
+
+
 def _next(batch: InteractionBatch, asked: Targets, kind: int) -> tuple[Tensor, Tensor]:
     """The first interaction from each moment on that has the kind of feedback: its item, and its weight (0: none).
 
     A kind of amounts (a value) weighs what it brought, in units of the mean; a yes or no weighs 1.
     """
-    if kind < 0:
-        item_R = batch.item_BT[asked.row_R, asked.place_R]
-        return item_R, torch.ones_like(item_R, dtype=torch.float32)
     amount_BT = batch.kinds_BTK[..., kind] * (batch.mask_BT & ~batch.organic_BT)
     t = amount_BT.shape[1]
     place_T = torch.arange(t, device=amount_BT.device)

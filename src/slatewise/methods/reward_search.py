@@ -5,7 +5,7 @@ What a reward knows, at whatever cost; the gap from here to GoalRank is what dis
 
 from __future__ import annotations
 
-from slatewise.config import Frozen
+from slatewise.config import Count, Frozen, Positive
 from slatewise.data.prepared import PreparedData
 from slatewise.policies import pick, search
 from slatewise.ranker import Ranker, make_ranker
@@ -17,9 +17,9 @@ class Config(Frozen):
     """The reward, the beam's width, and the rounds of local search."""
 
     reward: RewardConfig = RewardConfig()
-    width: int = 8
-    rounds: int = 0
-    replace_top: int = 0
+    width: Positive = 8
+    rounds: Count = 0
+    replace_top: Count = 0
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:

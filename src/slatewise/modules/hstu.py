@@ -3,32 +3,30 @@
     U, V, Q, K = split(SiLU(LayerNorm(X) W))        A = SiLU(Q K' + bias) / n, where a token may look
     X + dropout(U * LayerNorm(A V)) W_o
 
-There is no feed-forward layer, and the norms inside have no weights. The bias of a pair of tokens is the sum of one number for how many real tokens lie
-between them and one for the logarithm of the time between them, for each layer, the same for all heads.
+There is no feed-forward layer, and the norms inside have no weights. The bias of a pair of tokens is the sum of one number for how far apart they
+stand and one for the logarithm of the time between them, for each layer, the same for all heads.
 
 In the published code n is the padded length, so a longer neighbour in the batch changes an answer. Here it is the
-config's ``length``, and places count real tokens only: padding, wherever it stands, changes nothing.
+config's ``length``, and a token counts only those that it may look at: what is hidden from it, such as padding or
+another interaction of its own moment, changes nothing, wherever it stands.
 
 Shapes, besides the legend in :mod:`slatewise.types`: T tokens, Q tokens that look, T those that they may look at.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from msgspec import Meta
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
-from slatewise.errors import ConfigError
-from slatewise.modules.transformer import KeyValue
+from slatewise.config import Chance, Frozen, Positive
+from slatewise.modules.transformer import KeyValue, check_heads
 
 # SiLU of this is exactly 0, and so is its slope: what multiplying by a 0/1 mask would give, in one pass less
 HIDDEN = -3e4
 BUCKETS_A_DOUBLING = 2
-Count = Annotated[int, Meta(ge=1)]
 
 
 class HstuConfig(Frozen):
@@ -39,12 +37,12 @@ class HstuConfig(Frozen):
     from one second to more than a hundred years.
     """
 
-    width: Count = 128
-    layers: Count = 4
-    heads: Count = 4
-    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
-    length: Count = 512
-    time_buckets: Count = 64
+    width: Positive = 128
+    layers: Positive = 4
+    heads: Positive = 4
+    dropout: Chance = 0.1
+    length: Positive = 512
+    time_buckets: Positive = 64
 
 
 class Read(NamedTuple):
@@ -61,7 +59,7 @@ class Read(NamedTuple):
 
 
 class RelativeBias(nn.Module):
-    """One number for each layer and each pair of tokens: of their distance in real tokens, plus of the time between."""
+    """One number for each layer and each pair of tokens: of how many of what a token may look at lie between, plus of the time."""
 
     def __init__(self, layers: int, length: int, time_buckets: int) -> None:
         super().__init__()
@@ -73,15 +71,19 @@ class RelativeBias(nn.Module):
     ) -> Tensor:
         """(layers, B, 1, Q, T) for the last ``new`` tokens as those that look; ``HIDDEN`` where one may not."""
         layers, length = self.position.shape
-        place_BT = mask_BT.cumsum(1, dtype=torch.int32)
-        lag_BQT = (place_BT[:, -new:, None] - place_BT[:, None]).clamp_(0, length - 1)
+        if visible_BQT is None:
+            place_BT = mask_BT.cumsum(1, dtype=torch.int32)
+            lag_BQT = place_BT[:, -new:, None] - place_BT[:, None]
+            tokens = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+            visible_BQT = (tokens[-new:, None] >= tokens) & mask_BT[:, None]
+        else:
+            place_BQT = visible_BQT.cumsum(2, dtype=torch.int32)
+            lag_BQT = place_BQT[:, :, -1:] - place_BQT
+        lag_BQT = lag_BQT.clamp_(0, length - 1)
         # one look-up in the table of all pairs of buckets is cheaper than two that add up
         both_lP = (self.position[:, :, None] + self.time[:, None]).flatten(1)
         index_BQT = lag_BQT.mul_(self.time.shape[1]).add_(self._time_bucket(time_BT, new))
         bias_lBQT = both_lP.index_select(1, index_BQT.flatten().long()).view(layers, *index_BQT.shape)
-        if visible_BQT is None:
-            tokens = torch.arange(mask_BT.shape[1], device=mask_BT.device)
-            visible_BQT = (tokens[-new:, None] >= tokens) & mask_BT[:, None]
         return bias_lBQT.masked_fill(~visible_BQT, HIDDEN)[:, :, None]
 
     def _time_bucket(self, time_BT: Tensor, new: int) -> Tensor:
@@ -126,10 +128,7 @@ class Hstu(nn.Module):
 
     def __init__(self, config: HstuConfig) -> None:
         super().__init__()
-        if config.width % config.heads:
-            raise ConfigError(
-                f"width = {config.width} cannot be shared among heads = {config.heads}; it must be a multiple."
-            )
+        check_heads(config.width, config.heads)
         self.bias = RelativeBias(config.layers, config.length, config.time_buckets)
         self.layers = nn.ModuleList(
             HstuLayer(config.width, config.heads, config.dropout, config.length) for _ in range(config.layers)

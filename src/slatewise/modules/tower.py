@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Chance, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Schema
 from slatewise.modules.transformer import Attention
@@ -29,10 +29,10 @@ class TowerConfig(Frozen):
     """
 
     form: Literal["sum", "fields"] = "sum"
-    width: int = 64
-    field_width: int = 16
-    dropout: float = 0.1
-    id_dropout: float = 0.5
+    width: Positive = 64
+    field_width: Positive = 16
+    dropout: Chance = 0.1
+    id_dropout: Chance = 0.5
     item_ids: bool = True
     user_ids: bool = True
     item_vectors: bool = True

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slatewise.errors import ConfigError
+
 
 class KeyValue(NamedTuple):
     """Keys and values of an attention, each (..., heads, T, D / heads)."""
@@ -33,6 +35,18 @@ class KeyValue(NamedTuple):
         return KeyValue(self.key[..., index, :], self.value[..., index, :])
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Refuse a width that heads cannot share evenly.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if width % heads:
+        raise ConfigError(
+            f"width = {width} cannot be shared among heads = {heads}; it must be a multiple of them."
+        )
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017).
 
@@ -41,6 +55,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        check_heads(width, heads)
         self.heads = heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)

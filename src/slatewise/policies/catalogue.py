@@ -24,6 +24,8 @@ from slatewise.policies._found import best, unmet
 from slatewise.policies.decode import sort_by_score, sorted_answer
 from slatewise.types import Answer, Ranking, Retrieved
 
+Search = Literal["auto", "vectors", "paths"]
+
 
 class Config(Frozen):
     """The model, and how it searches the catalogue.
@@ -31,18 +33,19 @@ class Config(Frozen):
     Attributes:
         search: ``vectors`` (a model with step 2) or ``paths``; ``auto`` takes the first of them that there is.
         width: of the beam over paths, at least; a beam is never narrower than what is asked for.
-        rerank: the ranking decoder, where there is one, orders the best so many that were found; 0: they stay in the
-            generator's order, which finds more of what is wanted; the decoder brings up more new items.
+        rerank: the ranking decoder, where there is one, orders what was found, the best so many or as many as are asked
+            for, if that is more; 0: they stay in the generator's order, which finds more of what is wanted; the decoder
+            brings up more new items.
         repeats: items of the request's history may be recommended again.
         clustered: the fake items stand for the items below this index; 0: for those that training saw.
     """
 
     model: oneranker.Config
-    search: Literal["auto", "vectors", "paths"] = "auto"
+    search: Search = "auto"
     width: Positive = 100
     rerank: Count = 0
     repeats: bool = False
-    clustered: int = 0
+    clustered: Count = 0
 
 
 class Catalogue(Policy):
@@ -51,6 +54,7 @@ class Catalogue(Policy):
     def __init__(self, model: OneRanker, config: Config) -> None:
         super().__init__()
         self.model, self.config = model, config
+        self._vectors: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
         if config.search == "vectors" and model.target is None:
             raise ConfigError('search is "vectors", but the model has no step 2; use "paths" or "auto".')
 
@@ -88,11 +92,42 @@ class Catalogue(Policy):
         found = self._found(batch, places, wants, max(count, self.config.rerank))
         return self._ranked(places, wants, found, count)
 
+    def item_vectors(self) -> Tensor:
+        """Vectors (I, V) of all items by their vocabulary index, made once: what an index such as faiss is filled with.
+
+        Raises:
+            ConfigError: the model has no step 2.
+        """
+        self._check_vectors()
+        version = tuple((t.data_ptr(), t._version) for t in (*self.model.parameters(), *self.model.buffers()))
+        if self._vectors is None or self._vectors[0] != version:
+            with torch.no_grad():
+                index_I = torch.arange(len(self.model.items.codes_IS), device=self.model.log_scale.device)
+                self._vectors = version, self.model.item_vectors(self.model.items.of(index_I))
+        return self._vectors[1]
+
+    @torch.no_grad()
+    def request_vectors(self, batch: ListBatch) -> Tensor:
+        """Vectors (B, V) whose inner product with an item's is the generator's score: what that index is asked with.
+
+        Raises:
+            ConfigError: the model has no step 2.
+        """
+        self._check_vectors()
+        wants = self.model.wants(self.model.at_requests(batch))
+        assert wants is not None
+        return wants.vector_RV
+
+    def _check_vectors(self) -> None:
+        if self.model.target is None:
+            raise ConfigError(
+                "this model has no step 2, so no vectors; train oneranker with model.target_aware = true."
+            )
+
     def _found(self, batch: ListBatch, places: Places, wants: Wants | None, count: int) -> Retrieved:
         items, repeats = self.model.items, self.config.repeats
         if wants is not None and self.config.search != "paths":
-            index_I = torch.arange(len(items.codes_IS), device=wants.vector_RV.device)
-            score_BI = wants.vector_RV @ self.model.item_vectors(items.of(index_I)).T
+            score_BI = wants.vector_RV @ self.item_vectors().T
             return best(score_BI, items.catalogue_I, batch, count, repeats)
         wanted = count if repeats else count + batch.history_BH.shape[1]
         width = max(self.config.width, wanted)

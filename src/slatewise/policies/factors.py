@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.policies import Policy
@@ -17,7 +17,7 @@ from slatewise.types import Ranking, Retrieved
 class Config(Frozen):
     """``width`` of the vectors; ``repeats``: items of the request's history may be recommended again."""
 
-    width: int = 1
+    width: Positive = 1
     repeats: bool = False
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Frozen, Positive
 from slatewise.config import build as build_config
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
@@ -34,7 +34,7 @@ class RewardSpec(Frozen):
 
     name: str = "listwise"
     options: dict[str, Any] = {}
-    members: int = 1
+    members: Positive = 1
 
     def build(self, manifest: Manifest) -> RewardModel:
         """The reward with random weights."""
@@ -64,8 +64,8 @@ class Config(Frozen):
 
     generators: dict[str, GeneratorSpec]
     reward: RewardSpec = RewardSpec()
-    lists: int = 20
-    temperature: float = 1.0
+    lists: Positive = 20
+    temperature: Above0 = 1.0
     seed: int = 0
 
 

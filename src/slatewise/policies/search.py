@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slatewise.config import Frozen
+from slatewise.config import Count, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.decoding.local_search import polish
@@ -24,9 +24,9 @@ class Config(Frozen):
     replacements try (0: all)."""
 
     reward: RewardSpec = RewardSpec()
-    width: int = 8
-    rounds: int = 0
-    replace_top: int = 0
+    width: Positive = 8
+    rounds: Count = 0
+    replace_top: Count = 0
 
 
 class Search(Policy):

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slatewise.candidates.retrieval import Interactions, Ints, Requests
-from slatewise.config import Frozen
+from slatewise.config import Chance, Frozen, Positive
 from slatewise.data import prepared
 from slatewise.data.log import Log
 from slatewise.errors import DataError
@@ -27,9 +27,9 @@ class Cut(Frozen):
     are shares of each user's lists; the last ones test, those before them validate.
     """
 
-    core: int = 20
-    validation: float = 0.1
-    test: float = 0.2
+    core: Positive = 20
+    validation: Chance = 0.1
+    test: Chance = 0.2
 
 
 @dataclass(frozen=True)

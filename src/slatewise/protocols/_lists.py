@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slatewise.candidates.popularity import log_popularity
 from slatewise.candidates.retrieval import Floats, Ints
-from slatewise.config import Frozen
+from slatewise.config import Count, Frozen, Positive
 from slatewise.data.log import Lists, Log
 from slatewise.protocols._chunks import SPLITS, Chunks
 from slatewise.rng import numpy_rng
@@ -22,8 +22,8 @@ class Settings(Frozen):
     ``positive``: the lowest rating that counts as a click. ``top_rating``: the highest rating there is.
     """
 
-    length: int = 6
-    history: int = 50
+    length: Positive = 6
+    history: Count = 50
     positive: float = 3.0
     top_rating: float = 5.0
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Count, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.losses import list_mse
@@ -34,11 +34,11 @@ class Config(Frozen):
 
     tower: TowerConfig = TowerConfig()
     head: Literal["position", "list"] = "position"
-    candidate_layers: int = 0
-    list_layers: int = 2
-    heads: int = 2
-    feedforward: float = 2.0
-    dropout: float = 0.1
+    candidate_layers: Count = 0
+    list_layers: Count = 2
+    heads: Positive = 2
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.1
     interaction: Interaction = "both"
     additive: bool = True
     causal: bool = True

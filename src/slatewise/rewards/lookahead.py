@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Above0, Chance, Count, Frozen, Positive, Weight
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError
@@ -47,13 +47,13 @@ class Config(Frozen):
 
     tower: TowerConfig = TowerConfig(form="fields")
     head: Literal["cumulative", "monotone", "step"] = "cumulative"
-    list_layers: int = 6
-    heads: int = 2
-    feedforward: float = 2.0
-    dropout: float = 0.1
+    list_layers: Count = 6
+    heads: Positive = 2
+    feedforward: Above0 = 2.0
+    dropout: Chance = 0.1
     interaction: Interaction = "attention"
-    thresholds: int = 16
-    increment_weight: float = 0.0
+    thresholds: Positive = 16
+    increment_weight: Weight = 0.0
 
 
 class CumulativeHead(ValueHead):

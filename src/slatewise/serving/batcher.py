@@ -11,15 +11,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
-from msgspec import Meta
-
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.errors import UnavailableError
 from slatewise.serving.models import Asked, Listed, Model
 
-Positive = Annotated[int, Meta(ge=1)]
 LATE = "deadline"
 
 
@@ -33,7 +29,7 @@ class BatchConfig(Frozen):
 
     batch: Positive = 32
     pending: Positive = 512
-    window_ms: Annotated[float, Meta(ge=0)] = 0.0
+    window_ms: Weight = 0.0
 
     def sizes(self) -> list[int]:
         """Batch sizes to warm up: powers of two up to the largest."""

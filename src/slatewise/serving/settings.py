@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta
-
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive, Weight
 from slatewise.errors import ConfigError
 from slatewise.serving.batcher import BatchConfig
 from slatewise.serving.combine import read_rules
 from slatewise.serving.wire import Limits
 
-Share = Annotated[float, Meta(ge=0)]
+Share = Weight
 
 
 class ArmSpec(Frozen):
@@ -48,19 +45,19 @@ class Settings(Frozen):
     unit: str = "user_id"
     salt: str = ""
     backend: str = ""
-    threads: Annotated[int, Meta(ge=1)] = 1
+    threads: Positive = 1
     batch: BatchConfig = BatchConfig()
     limits: Limits = Limits()
-    body_kib: Annotated[int, Meta(ge=1)] = 1024
-    deadline_ms: Annotated[float, Meta(ge=0)] = 0.0
+    body_kib: Positive = 1024
+    deadline_ms: Weight = 0.0
     log: str = ""
     features: str = ""
     combine: tuple[str, ...] = ()
     wait_for_log: bool = False
     keys: str = ""
-    watch_seconds: Annotated[float, Meta(ge=0)] = 2.0
+    watch_seconds: Weight = 2.0
     studio: bool = False
-    retry_seconds: Annotated[int, Meta(ge=1)] = 1
+    retry_seconds: Positive = 1
 
     def check(self) -> None:
         """Refuse what cannot be.

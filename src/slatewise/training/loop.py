@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from slatewise.config import Frozen, fingerprint
+from slatewise.config import Above0, Count, Frozen, Positive, Share, Weight, fingerprint
 from slatewise.errors import TrainingError
 from slatewise.rng import child_seed, numpy_rng
 from slatewise.tensors import load_tensors, save_tensors
@@ -64,21 +64,28 @@ class TrainConfig(Frozen):
     a new best (0: never). ``requests`` limits the training requests (0: all). ``max_steps`` ends early (0: never).
     """
 
-    epochs: float = 4.0
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    epochs: Above0 = 4.0
+    batch_size: Positive = 128
+    learning_rate: Above0 = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    warmup: Share = 0.1
+    weight_decay: Weight = 0.01
+    clip: Weight = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    validations: int = 4
+    validations: Count = 4
     validate_start: bool = False
     keep: Literal["best", "last"] = "best"
-    patience: int = 0
-    requests: int = 0
-    max_steps: int = 0
-    checkpoint_seconds: float = 120.0
+    patience: Count = 0
+    requests: Count = 0
+    max_steps: Count = 0
+    checkpoint_seconds: Weight = 120.0
+
+
+def planned(config: TrainConfig, length: int) -> tuple[int, int, int]:
+    """Of ``length`` requests (or windows): how many are trained on, the steps that the schedule spans, and the last step."""
+    count = min(config.requests, length) if config.requests else length
+    total = max(1, round(config.epochs * max(1, count // config.batch_size)))
+    return count, total, min(total, config.max_steps) if config.max_steps else total
 
 
 class Best:
@@ -114,9 +121,7 @@ def train(
     Raises:
         TrainingError: the loss was not finite three times running, or the checkpoint is of another run.
     """
-    count = min(config.requests, len(split)) if config.requests else len(split)
-    total = max(1, round(config.epochs * max(1, count // config.batch_size)))
-    last = min(total, config.max_steps) if config.max_steps else total
+    count, total, last = planned(config, len(split))
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=True
     )

@@ -42,11 +42,11 @@ def candidates(
     """
     row_R, place_R = asked.row_R, asked.place_R
     own_R = batch.item_BT[row_R, place_R]
-    beside, same_RN = _beside(batch, asked, together)
+    near, same_RN = beside(batch, asked, together)
     drawn_RN = torch.randint(len(row_R), (len(row_R), others), device=row_R.device)
     sampled_RN = torch.cat([found_RK, own_R[drawn_RN]], 1)
-    met_RN = torch.cat([own_R[:, None], batch.item_BT[beside]], 1)
-    gain_RN = torch.cat([worth_BT[row_R, place_R][:, None], worth_BT[beside]], 1)
+    met_RN = torch.cat([own_R[:, None], batch.item_BT[near]], 1)
+    gain_RN = torch.cat([worth_BT[row_R, place_R][:, None], worth_BT[near]], 1)
     index_RN = torch.cat([met_RN, sampled_RN], 1)
     gain_RN = torch.cat([gain_RN, gain_RN.new_zeros(sampled_RN.shape)], 1)
     own_mask_R1 = torch.ones_like(own_R[:, None], dtype=torch.bool)
@@ -54,16 +54,16 @@ def candidates(
     return Candidates(index_RN, gain_RN, mask_RN & ~repeated(index_RN, mask_RN))
 
 
-def _beside(batch: InteractionBatch, asked: Targets, together: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def beside(batch: InteractionBatch, asked: Targets, together: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Places near each moment's, as an index into the batch, and which of them are of the same moment."""
     device, width = asked.row_R.device, batch.item_BT.shape[1]
     steps = [step for step in range(-together, together + 1) if step]
     near_RN = asked.place_R[:, None] + torch.tensor(steps, device=device, dtype=torch.long)
     inside_RN = (near_RN >= 0) & (near_RN < width)
-    beside = asked.row_R[:, None], near_RN.clamp(0, width - 1)
+    near = asked.row_R[:, None], near_RN.clamp(0, width - 1)
     time_R1 = batch.time_BT[asked.row_R, asked.place_R][:, None]
-    same_RN = inside_RN & batch.mask_BT[beside] & ~batch.organic_BT[beside]
-    return beside, same_RN & (batch.time_BT[beside] == time_R1) & (time_R1 > 0)
+    same_RN = inside_RN & batch.mask_BT[near] & ~batch.organic_BT[near]
+    return near, same_RN & (batch.time_BT[near] == time_R1) & (time_R1 > 0)
 
 
 def generated(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from slatewise import config as configs
-from slatewise.config import Frozen, build
+from slatewise.config import Count, Frozen, Positive, build
 from slatewise.data.batch import ListBatch
 from slatewise.data.drawn_lists import independent_lists
 from slatewise.data.prepared import PreparedData
@@ -52,10 +52,10 @@ class RewardConfig(Frozen):
     name: str = "listwise"
     options: dict[str, Any] = {}
     train: TrainConfig = TrainConfig()
-    members: int = 1
-    counterfactual: int = 3
-    own: int = 1
-    orders: int = 0
+    members: Positive = 1
+    counterfactual: Count = 3
+    own: Count = 1
+    orders: Count = 0
     order_free: bool = False
     composition: Literal["mixed", "independent"] = "mixed"
     logged: bool = True

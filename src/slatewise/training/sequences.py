@@ -15,11 +15,11 @@ from torch import Tensor
 from slatewise import config as configs
 from slatewise.candidates import semantic_ids
 from slatewise.candidates.semantic_ids import SemanticIdConfig
-from slatewise.config import Frozen, Positive, Share
+from slatewise.config import Frozen, Positive, Share, Weight
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.data.tables import Entities
-from slatewise.errors import DataError
+from slatewise.errors import ConfigError, DataError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
 from slatewise.losses import path_likelihood
@@ -42,13 +42,13 @@ class SequenceConfig(Frozen):
         window: interactions of a training window.
         value: 0 counts every target alike, 1 weighs it by what it brought (GPR Eq. 4), in between mixes the two.
         worth: what a target brought: weights of the feedback kinds that the data has, each kind first divided by its
-            mean where it is positive.
+            mean where it is positive. Kinds that the data has not are passed over, as long as there is one that it has.
     """
 
     ids: SemanticIdConfig = SemanticIdConfig()
     window: Positive = 50
     value: Share = 0.0
-    worth: dict[str, float] = msgspec.field(
+    worth: dict[str, Weight] = msgspec.field(
         default_factory=lambda: {"click": 1.0, "conversion": 1.0, "value": 1.0}
     )
     train: TrainConfig = TrainConfig(epochs=10, batch_size=64, learning_rate=2e-3)
@@ -118,7 +118,7 @@ def _norm(block_IF: NDArray[np.float64]) -> float:
 
 
 def start_model(
-    name: str, config: oneranker.Config, sequence: SequenceConfig, data: PreparedData, run: Run
+    name: str, shape: oneranker.Architecture, sequence: SequenceConfig, data: PreparedData, run: Run
 ) -> tuple[OneRanker, oneranker.Config]:
     """A model with random weights whose item table knows every item, those that training never saw included.
 
@@ -131,9 +131,8 @@ def start_model(
     ids = semantic_ids.fit(sequence.ids, space_IV, known_I, child_seed(run.seed, "ids"))
     run.log(step=0, **ids.report(space_IV))
     ids = ids.assign(space_IV, real_I)
-    config = configs.replace(
-        config, space=space_IV.shape[1], levels=sequence.ids.levels, codes=sequence.ids.codes
-    )
+    found = {"space": space_IV.shape[1], "levels": sequence.ids.levels, "codes": sequence.ids.codes}
+    config = configs.build(oneranker.Config, {**configs.to_plain(shape), **found})
     torch.manual_seed(child_seed(run.seed, "init", name))
     model = oneranker.build(config, data.schema)
     codes_IS = np.where(ids.real_I[:, None], ids.codes_IS, -1)
@@ -214,7 +213,17 @@ def worth_of(kinds_BTK: Tensor, scale_K: Tensor) -> Tensor:
 
 
 def worth_scale(config: SequenceConfig, data: PreparedData, wanted_K: list[float]) -> Tensor:
-    """(K,) what a unit of each kind counts, such that the mean wanted interaction counts 1."""
+    """(K,) what a unit of each kind counts, such that the mean wanted interaction counts 1.
+
+    Raises:
+        ConfigError: ``worth`` names no kind of feedback that the data has.
+    """
+    names = [kind.name for kind in data.schema.feedback]
+    if not set(config.worth) & set(names):
+        raise ConfigError(
+            f"sequence.worth names {', '.join(config.worth) or 'nothing'}, but this data's feedback is {', '.join(names)}; "
+            "name at least one of these."
+        )
     kinds_MK = torch.from_numpy(np.array(data.interactions().columns["kinds"], dtype=np.float32))
     weight_K = torch.tensor([config.worth.get(kind.name, 0.0) for kind in data.schema.feedback])
     mean_K = (kinds_MK.clamp_min(0).sum(0) / (kinds_MK > 0).sum(0).clamp_min(1)).clamp_min(1e-12)

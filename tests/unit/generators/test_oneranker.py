@@ -142,6 +142,36 @@ def test_the_ranking_decoder_orders_what_was_found(data: PreparedData, tmp_path:
     assert torch.equal(alone.items_BK, found.items_BK[2:3])
 
 
+def test_the_history_is_read_once_and_the_catalogue_only_when_it_changed(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    policy, batch = made(data, tmp_path, rerank=40), data.split("test").batch(slice(0, 5))
+    calls: list[str] = []
+    policy.model.backbone.register_forward_hook(lambda *_: calls.append("history"))
+    policy.model.items.register_forward_hook(
+        lambda _, given, __: calls.append("catalogue" if given[0].ndim == 1 else "some")
+    )
+    policy.retrieve(batch, 10)
+    assert (calls.count("history"), calls.count("catalogue")) == (1, 1)
+    policy.retrieve(batch, 10)
+    assert (calls.count("history"), calls.count("catalogue")) == (2, 1)
+    before = policy.item_vectors()
+    policy.refresh_clusters()  # what arrived moves the centres, and with them every vector
+    assert not torch.equal(policy.item_vectors(), before)
+    assert calls.count("catalogue") > 1
+
+
+def test_a_request_and_an_item_meet_in_an_inner_product(data: PreparedData, tmp_path: Path) -> None:
+    """The vectors that an index is filled and asked with give the scores of what is retrieved."""
+    policy, batch = made(data, tmp_path), data.split("test").batch(slice(0, 5))
+    found = policy.retrieve(batch, 20)
+    score_BI = policy.request_vectors(batch) @ policy.item_vectors().T
+    torch.testing.assert_close(score_BI.gather(1, found.items_BK), found.score_BK)
+    paths = made(data, tmp_path, {"model": {"target_aware": False}})
+    with pytest.raises(ConfigError, match="no step 2, so no vectors"):
+        paths.item_vectors()
+
+
 def test_refreshing_without_new_items_changes_nothing(data: PreparedData, tmp_path: Path) -> None:
     policy = made(data, tmp_path)
     target, items = policy.model.target, policy.model.items
@@ -180,6 +210,10 @@ def test_what_is_not_allowed_is_said(data: PreparedData, tmp_path: Path) -> None
         ConfigError, match="task 'purchase' is no kind of feedback of this data, which has: click"
     ):
         _plan(config({"model": {"tasks": ["impression", "purchase"]}}), data, "cpu")
+    with pytest.raises(
+        ConfigError, match=r"9999 fake items are more than the [0-9]+ items that training knows"
+    ):
+        oneranker.fit(config({"model": {"target": {"fake_items": 9999}}}), data, run)
     with pytest.raises(ConfigError, match="temperature"):
         config({"temperature": 0.0})
     with pytest.raises(ConfigError, match="codes"):

@@ -14,14 +14,23 @@ from slatewise.api import prepare
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData, load_data
 from slatewise.data.tables import Entities
-from slatewise.errors import DataError
+from slatewise.errors import ConfigError, DataError
 from slatewise.generators import oneranker
 from slatewise.generators.oneranker import OneRanker
-from slatewise.methods.oneranker import _drawn
+from slatewise.methods.oneranker import Config, _drawn, _plan, _refresh, _shown
 from slatewise.modules.event_tokens import before, clock, visible
+from slatewise.modules.item_table import ItemConfig
+from slatewise.training.loop import TrainConfig
 from slatewise.training.rank_candidates import candidates, generated, repeated
 from slatewise.training.run import Run
-from slatewise.training.sequences import SemanticIdConfig, SequenceConfig, item_space, start_model, targets
+from slatewise.training.sequences import (
+    SemanticIdConfig,
+    SequenceConfig,
+    item_space,
+    start_model,
+    targets,
+    worth_scale,
+)
 
 SMALL = {"users": 60, "items": 80, "requests": 600, "validation": 40, "test": 40}
 
@@ -53,6 +62,50 @@ def test_targets_by_hand(data: PreparedData) -> None:
     assert asked.place_R.tolist() == [3, 4, 0]
     assert asked.mask_RJ.tolist() == [[True, True], [True, False], [True, False]]
     assert asked.next_RJ[asked.mask_RJ].tolist() == [3, 4, 4, 0]
+
+
+def test_the_impression_task_learns_what_was_shown_wanted_or_not(data: PreparedData) -> None:
+    batch = data.interactions().windows(30).batch(slice(0, 20))
+    asked = targets(batch, (batch.kinds_BTK[..., 0] > 0) & batch.mask_BT, 1)
+    torch.manual_seed(0)
+    drawn_GR = torch.stack([_shown(batch, asked, 5)[0] for _ in range(200)])
+    time_R1 = batch.time_BT[asked.row_R, asked.place_R][:, None]
+    for r in range(0, len(asked.row_R), 9):
+        row = int(asked.row_R[r])
+        here = batch.item_BT[row][(batch.time_BT[row] == time_R1[r]) & batch.mask_BT[row]]
+        assert set(drawn_GR[:, r].tolist()) == set(here.tolist())
+
+
+def test_centres_and_the_consistency_loss_come_when_they_should(data: PreparedData) -> None:
+    """After a share of the steps that training really takes; one fitting at the start and ``refresh`` more."""
+    windows = len(data.interactions().windows(20))
+    for settings, steps in (
+        ({"epochs": 3, "batch_size": 8}, 3 * (windows // 8)),
+        ({"epochs": 10, "batch_size": 16, "requests": 32}, 20),
+        ({"epochs": 10, "batch_size": 16, "max_steps": 44}, 44),
+    ):
+        train = TrainConfig(**settings)
+        plan = _plan(Config(sequence=SequenceConfig(window=20, train=train)), data, "cpu")
+        assert plan.dc_from == round(0.3 * steps)
+        assert len(range(0, steps, plan.refresh_every)) == 5
+
+
+def test_centres_are_of_items_whose_ids_are_not_hidden(data: PreparedData, tmp_path: Path) -> None:
+    centres = []
+    for seed in (1, 2):
+        model = made(data, tmp_path, items=ItemConfig(id_dropout=0.5)).train()
+        torch.manual_seed(seed)
+        assert model.target is not None
+        model.target.centre_JD.zero_()
+        _refresh(model, 0)
+        assert model.items.training
+        centres.append(model.target.centre_JD.clone())
+    assert torch.equal(*centres)
+
+
+def test_a_worth_of_no_kind_is_refused(data: PreparedData) -> None:
+    with pytest.raises(ConfigError, match="names clik, but this data's feedback is click, conversion, value"):
+        worth_scale(SequenceConfig(worth={"clik": 1.0}), data, data.manifest.target_weights())
 
 
 def test_at_most_so_many_moments_of_a_window() -> None:
@@ -156,8 +209,10 @@ def test_the_clock_by_hand() -> None:
     assert clock_TF[:, 5].tolist() == [0, 1, 1, 1]
 
 
-def test_training_asks_what_ranking_asks(data: PreparedData, tmp_path: Path) -> None:
-    """The state at an interaction of a window is that of a request of its moment, with the history that it has."""
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_training_asks_what_ranking_asks(place: str, data: PreparedData, tmp_path: Path) -> None:
+    """The state at an interaction of a window is that of a request of its moment, with the history that it has; whatever
+    else of the moment stands before it."""
     model, train = made(data, tmp_path), data.split("train")
     short_R = np.flatnonzero((train.columns["num_history"] > 5) & (train.columns["num_history"] <= 40))[:12]
     requests = train.batch(short_R)
@@ -167,7 +222,9 @@ def test_training_asks_what_ranking_asks(data: PreparedData, tmp_path: Path) -> 
         sequence = int(np.flatnonzero(log.user_S == user)[0])
         rows.append(int(np.flatnonzero((windows.sequence_W == sequence) & (windows.first_W == 0))[0]))
         own = log.columns["time"][log.start_S[sequence] : log.end_S[sequence]]
-        places.append(int(np.searchsorted(own, time)))
+        first, behind = np.searchsorted(own, time), np.searchsorted(own, time, side="right")
+        assert behind > first + 1
+        places.append(int(first if place == "first" else behind - 1))
     with torch.no_grad():
         asked = model.at_requests(requests)
         batch = windows.batch(np.array(rows))

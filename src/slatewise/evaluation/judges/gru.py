@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Chance, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.evaluation.judges import TrainedJudge
@@ -26,8 +26,8 @@ STATES = {"cpu": 1 << 21, "other": 1 << 27}
 class Config(Frozen):
     """``width`` of features and of the state in each direction."""
 
-    width: int = 32
-    dropout: float = 0.1
+    width: Positive = 32
+    dropout: Chance = 0.1
 
 
 class GRU(TrainedJudge):

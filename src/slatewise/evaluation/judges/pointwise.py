@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from slatewise.config import Frozen
+from slatewise.config import Chance, Frozen, Positive
 from slatewise.data.batch import ListBatch
 from slatewise.data.schema import Manifest
 from slatewise.evaluation.judges import TrainedJudge
@@ -19,8 +19,8 @@ from slatewise.modules.gather import gather_candidates
 class Config(Frozen):
     """``width`` of the features."""
 
-    width: int = 32
-    dropout: float = 0.1
+    width: Positive = 32
+    dropout: Chance = 0.1
 
 
 class Pointwise(TrainedJudge):

@@ -7,11 +7,9 @@ quantisation). That changes numbers, so an export keeps it only if the lists sta
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from msgspec import Meta
-
-from slatewise.config import Frozen
+from slatewise.config import Frozen, Positive
 from slatewise.errors import ExportError, RunError
 from slatewise.export.artifact import Artifact
 from slatewise.export.backends import Served, ruled_name
@@ -28,7 +26,7 @@ class Config(Frozen):
     """``precision`` says which file is loaded; ``threads`` is how many one call computes on: beside other processes, 1."""
 
     precision: Literal["fp32", "int8"] = "fp32"
-    threads: Annotated[int, Meta(ge=1)] = 1
+    threads: Positive = 1
 
     @property
     def files(self) -> tuple[str, ...]:
