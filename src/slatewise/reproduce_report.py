@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from torch import Tensor
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.curves import read_curves
-from slatewise.evaluation.judge_quality import judge_quality
-from slatewise.evaluation.judge_training import SELF
+from slatewise.evaluation.judge_report import judges
 from slatewise.evaluation.plots import calibration_curves, profile, sweep
 from slatewise.evaluation.provenance import made_by
 from slatewise.evaluation.report import Section, write_report
@@ -42,7 +42,14 @@ def write(
     recipe = result.recipe
     rewards = _reward_qualities(data, runs)
     first = next(iter(data.values()))
-    sections = [_judges(result, first), _pairs(result), _gaps(result), _rewards(rewards), _checks(result)]
+    sections = [
+        judges(result.judges, first),
+        _pairs(result),
+        _gaps(result),
+        _rewards(rewards),
+        _semantic_ids(runs),
+        _checks(result),
+    ]
     pictures = [
         sweep(
             curve.name,
@@ -120,27 +127,26 @@ def _gaps(result: Result) -> Section:
     return Section("Where the rest is lost", heads, rows)
 
 
-def _judges(result: Result, data: PreparedData) -> Section:
-    """Who graded, and what each judge is worth: the evaluator's own mark says only what search and distillation lose."""
-    benches = result.judges
-    evaluator = next((bench.judge for bench in benches if bench.config.kind == SELF), None)
+def _semantic_ids(runs: Mapping[str, Path]) -> Section:
+    """Of every row that writes items as paths: how well the codes are used, and how many items had to share a path."""
     rows = []
-    for bench in benches:
-        found, config = judge_quality(bench.judge, data, evaluator=evaluator), bench.config
-        learnt = f"reward of {config.row}" if config.kind == SELF else f"{config.kind}, {config.users} users"
-        shares = (found.order_share, bench.ties())
-        figures = [_show(value) for value in (found.agreement, found.truth, found.pcoc)]
-        rows.append([bench.name, learnt, *figures, *[f"{100 * share:.2f}" for share in shares]])
-    heads = [
-        "judge",
-        "who",
-        "agreement with self",
-        "with the labels",
-        "predicted / true",
-        "order share %",
-        "ties %",
-    ]
-    return Section("Judges: rank agreement on random lists (Spearman), and what moves them", heads, rows)
+    for row, run in runs.items():
+        path = run / "metrics.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        facts = next((one for one in map(msgspec.json.decode, lines) if "collision_rate" in one), None)
+        if facts is not None:
+            use = " / ".join(f"{100 * facts[key]:.0f}" for key in facts if key.startswith("use_"))
+            rows.append(
+                [
+                    row,
+                    f"{facts['items']:,.0f}",
+                    use,
+                    f"{100 * facts['collision_rate']:.1f}",
+                    f"{facts['error']:.3f}",
+                ]
+            )
+    heads = ["row", "items", "codes in use, % a level", "collisions %", "error, of the variance"]
+    return Section("Semantic ids of the first seed", heads, rows)
 
 
 def _checks(result: Result) -> Section:

@@ -12,8 +12,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slatewise.errors import RunError
+from slatewise.errors import ConfigError, RunError
 from slatewise.files import new_file
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            f"there is no device '{name}' here; use cpu, or cuda where torch finds one."
+        ) from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

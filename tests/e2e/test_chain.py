@@ -54,6 +54,12 @@ candidates_from = "one"
 [rows."mf, then search"]
 like = "one, then search"
 candidates_from = "mf"
+[rows."one, then one"]
+method = "oneranker"
+candidates_from = "one"
+[rows."one, then one".config.model]
+width = 16
+layers = 1
 [rows."one alone"]
 candidates_from = "one"
 [[gaps]]
@@ -73,7 +79,7 @@ def test_a_chain_runs_to_its_table_and_a_second_time_trains_nothing(
     rows = {row["policy"]: row for row in json.loads(out)["rows"]}
     assert {row["seeds"] for row in rows.values()} == {2}
     share = {name: row["metrics"]["catalogue-share"] for name, row in rows.items()}
-    for row in ("one, then search", "one alone", "random (one)", "true-item-sort (one)"):
+    for row in ("one, then search", "one, then one", "one alone", "random (one)", "true-item-sort (one)"):
         assert 0 < share[row] <= share["best-found (one)"] + 1e-9 < 1
     assert share["mf, then search"] <= share["best-found (mf)"]
     assert rows["one alone"]["kind"] == "ranker"
@@ -88,6 +94,7 @@ def test_a_chain_runs_to_its_table_and_a_second_time_trains_nothing(
         "stage-mf",
         "stages",
         "one--then-search",
+        "one--then-one",
         "mf--then-search",
     }
     assert len(list(folder.glob("catalogue-*.npy"))) == 1  # searched once for all data sets and seeds
@@ -254,6 +261,11 @@ def test_a_row_is_refreshed_without_being_trained_again(tmp_path: Path, monkeypa
     )
     assert code == 0
     assert {"oneranker", "oneranker, refreshed"} <= {row["policy"] for row in json.loads(written)["rows"]}
+    report = json.loads((out / "cold" / "report.json").read_text())
+    sections = {section["title"]: section for section in report["sections"]}
+    ids = {row[0]: row for row in sections["Semantic ids of the first seed"]["rows"]}
+    assert float(ids["oneranker"][3]) > 0
+    assert len(ids["oneranker"][2].split(" / ")) == 3
     folder = out / "cold" / "seed-1"
     assert len(list((folder / "stages").iterdir())) == 1
     before, after = (

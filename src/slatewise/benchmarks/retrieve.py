@@ -1,7 +1,8 @@
 """What it costs to take candidates from the whole catalogue for one user, and to read his history.
 
-Path heads with beam search along the trie, against the plain alternative: one inner product with every item's vector
-and the best of them. Both start from the user's state. The catalogue is random vectors whose directions matter less and
+Path heads with beam search along the trie, and step 2's vectors (task tokens and fake items, then one inner product with every
+item), against the plain alternative: one inner product with every item's vector and the best of them. All start from the user's
+history as the backbone has read it. The catalogue is random vectors whose directions matter less and
 less, as embeddings' do, with the semantic ids that are learnt from them; other weights are random, which changes no
 cost.
 """
@@ -25,6 +26,7 @@ from slatewise.errors import ConfigError
 from slatewise.modules.hstu import Hstu, HstuConfig
 from slatewise.modules.path_search import search_paths
 from slatewise.modules.paths import PathHeads
+from slatewise.modules.target_aware import TargetAware, TargetConfig
 from slatewise.modules.trie import Trie, build_trie
 from slatewise.rng import child_seed, numpy_rng, torch_rng
 
@@ -38,14 +40,18 @@ DAY = 86_400
 class Config(Frozen):
     """``top`` candidates from each of the catalogues of so many ``items``, by beams of ``top`` prefixes and J ``heads``.
 
-    ``lengths`` are histories in tokens, for ``hstu``, whose width is that of states and item vectors, too. ``seconds`` is how long one comparison is measured, though never less than three rounds.
+    ``target`` and ``tasks`` are step 2, which looks back at the first of ``lengths``: histories in tokens (an interaction is two), for
+    ``hstu``, whose width is that of states and item vectors, too. ``seconds`` is how long one comparison is measured, though
+    never less than three rounds.
     """
 
-    items: tuple[Positive, ...] = (10_000, 100_000)
+    items: Annotated[tuple[Positive, ...], Meta(min_length=1)] = (10_000, 100_000)
     top: Positive = 100
     heads: Positive = 4
     ids: SemanticIdConfig = SemanticIdConfig()
-    lengths: tuple[Annotated[int, Meta(ge=2)], ...] = (50, 100, 200, 500, 1000)
+    target: TargetConfig = TargetConfig()
+    tasks: Positive = 4
+    lengths: Annotated[tuple[Annotated[int, Meta(ge=2)], ...], Meta(min_length=1)] = (50, 100, 200, 500, 1000)
     hstu: HstuConfig = HstuConfig(length=1024)
     seconds: Weight = 10.0
     device: str = "cpu"
@@ -110,11 +116,27 @@ def _sides(config: Config, vectors_ID: Tensor, trie: Trie) -> dict[str, timing.W
     heads = heads.to(config.device).eval()
     state_BD = torch.randn(1, config.hstu.width, generator=torch_rng(config.seed, "benchmark", "state"))
     state_BD = state_BD.to(config.device)
+    target = (
+        TargetAware(config.target, config.tasks, config.hstu.width, config.hstu.heads)
+        .to(config.device)
+        .eval()
+    )
+    past_BSD = torch.randn(
+        1, config.lengths[0], config.hstu.width, generator=torch_rng(config.seed, "benchmark", "past")
+    )
+    past_BSD, item_IV = past_BSD.to(config.device), target.item_vectors(vectors_ID)
+    seen_BS = torch.ones(past_BSD.shape[:2], dtype=torch.bool, device=config.device)
+
+    def wants() -> Tensor:
+        """(1, V): the tasks' vectors, mixed."""
+        return target(state_BD, target.project(past_BSD), seen_BS)[1].mean(1)
+
     return {
         "beam search along the trie": lambda: search_paths(heads, state_BD, trie, width=config.top),
         "the same, normalised over the trie": lambda: search_paths(
             heads, state_BD, trie, width=config.top, constrained=True
         ),
+        "step 2 and its vectors": lambda: (wants() @ item_IV.T).topk(config.top),
         "matrix product": lambda: (state_BD @ vectors_ID.T).topk(config.top),
     }
 

@@ -42,6 +42,11 @@ def main() -> None:
     except SlatewiseError as error:
         print(f"slatewise: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"slatewise: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(
             "slatewise: interrupted; run the same command again (with --resume where it has one) to go on.",

@@ -18,18 +18,12 @@ def open_all(data: Path, runs: list[Path], device: str = "cpu") -> tuple[Prepare
         RunError: a ranker was trained on other data, so that its indices mean other items.
         ConfigError: the rankers were trained for different targets, or there is no such device.
     """
-    import torch
-
     from slatewise.data.prepared import load_data
     from slatewise.errors import ConfigError, RunError
     from slatewise.ranker import Ranker
+    from slatewise.tensors import check_device
 
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ConfigError(
-            f"there is no device '{device}' here; use cpu, or cuda where torch finds one."
-        ) from None
+    check_device(device)
     prepared, rankers = load_data(data), [Ranker.load(run, device=device) for run in runs]
     for run, ranker in zip(runs, rankers, strict=True):
         if ranker.card.manifest.fingerprint != prepared.manifest.fingerprint:

@@ -47,9 +47,11 @@ def _measure(suite: str, settings: list[str], *, quiet: bool) -> Result:
     from slatewise.config import build, parse_overrides, to_plain
     from slatewise.evaluation.provenance import machine, made_by
     from slatewise.names import plugin, public_name
+    from slatewise.tensors import check_device
 
     module = plugin("benchmarks", suite)
     config = build(module.Config, parse_overrides(settings), where="--set")
+    check_device(getattr(config, "device", "cpu"))
     beside = Neighbours()
     with _Bar(quiet=quiet) as bar:
         rows = module.run(config, bar)

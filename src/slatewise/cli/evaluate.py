@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from slatewise.data.prepared import PreparedData
     from slatewise.evaluation.judging import Bench
+    from slatewise.evaluation.report import Section
     from slatewise.evaluation.results import Evaluation
     from slatewise.ranker import Ranker
 
@@ -48,6 +49,7 @@ def command(
     import msgspec
 
     from slatewise.cli._runs import Bar, open_all
+    from slatewise.evaluation.judge_report import judges as judges_table
     from slatewise.evaluation.judging import OwnBest
     from slatewise.evaluation.offline import Config, evaluate
     from slatewise.evaluation.policies import floors_and_ceilings
@@ -70,14 +72,19 @@ def command(
             judges=judges,
             progress=step,
         )
+    worth = judges_table(judges, prepared, split)
     if out is not None:
-        _report(out, found, prepared, rankers, runs or [])
+        _report(out, found, prepared, rankers, runs or [], worth)
     if json:
         about = found.about
-        facts = {"data": about.data, "protocol": about.protocol, "split": split, "rows": found.table()}
+        facts: dict[str, Any] = {"data": about.data, "protocol": about.protocol, "split": split}
+        facts["rows"] = found.table()
+        if worth.rows:
+            facts["judges"] = [dict(zip(worth.heads, row, strict=True)) for row in worth.rows]
         print(msgspec.json.encode(facts).decode())
     else:
         _print(found)
+        _print_section(worth)
         if out is not None:
             print(f"report: {out / 'report.html'}")
 
@@ -108,7 +115,12 @@ def _bench(name: str, data: PreparedData, rankers: list[Ranker]) -> Bench:
 
 
 def _report(
-    out: Path, found: Evaluation, data: PreparedData, rankers: list[Ranker], runs: list[Path]
+    out: Path,
+    found: Evaluation,
+    data: PreparedData,
+    rankers: list[Ranker],
+    runs: list[Path],
+    worth: Section,
 ) -> None:
     from slatewise.evaluation.curves import read_curves
     from slatewise.evaluation.provenance import made_by
@@ -121,7 +133,16 @@ def _report(
     meta = made_by(
         data, seeds=seeds or "no runs", requests=f"{len(found.request):,}", target=data.manifest.target
     )
-    write_report(out, title=title, rows=found.table(), columns=about.metrics, curves=curves, meta=meta)
+    sections = [worth] if worth.rows else []
+    write_report(
+        out,
+        title=title,
+        rows=found.table(),
+        columns=about.metrics,
+        curves=curves,
+        meta=meta,
+        sections=sections,
+    )
     found.save(out / "values.arrow")
 
 
@@ -155,6 +176,18 @@ def _print(found: Evaluation) -> None:
             else:
                 shown.add_section()
         console.print(shown)
+
+
+def _print_section(section: Section) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not section.rows:
+        return
+    shown = Table(*section.heads, title=section.title)
+    for row in section.rows:
+        shown.add_row(*row)
+    Console().print(shown)
 
 
 def _blocks(widths: list[int], room: int) -> list[list[int]]:

@@ -25,9 +25,11 @@ def command(
             "--set", metavar="KEY=VALUE", help="Another setting: top_k, polish_rounds, keep; repeatable."
         ),
     ] = None,
-    requests: Annotated[int, typer.Option(help="Only the first so many training requests; 0: all.")] = 0,
+    requests: Annotated[
+        int, typer.Option(min=0, help="Only the first so many training requests; 0: all.")
+    ] = 0,
     shard: Annotated[int, typer.Option(min=1, help="Requests a file: what an interruption can cost.")] = 1024,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as torch takes.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as torch takes.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
     """Mine every training request; interrupt it as you like and run it again to go on."""
@@ -39,12 +41,16 @@ def command(
     from slatewise.api import mine
     from slatewise.config import parse_overrides
     from slatewise.data.prepared import load_data
+    from slatewise.errors import ConfigError
 
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
     quiet = as_json or not sys.stderr.isatty()
-    options = {"width": beam} | parse_overrides(settings or [])
+    options = parse_overrides(settings or [])
+    if "width" in options:
+        raise ConfigError("the beam's width is --beam; leave width out of --set.")
+    options["width"] = beam
     store = mine(run, load_data(data), out, requests=requests, shard=shard, quiet=quiet, **options)
     size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
     facts = {

@@ -20,7 +20,7 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's first seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as torch takes.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as torch takes.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One object for machines on stdout.")] = False,
 ) -> None:
     """Train one row of a recipe; interrupt it as you like and go on with --resume."""

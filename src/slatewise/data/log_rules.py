@@ -83,7 +83,7 @@ def _slices(frame: pl.DataFrame) -> list[pl.DataFrame]:
     if "request_id" in frame.columns:  # a duplicate may lie in another slice
         first = pl.col("request_id").is_first_distinct()
         indexed = indexed.with_columns((~first & pl.col("request_id").is_not_null()).alias("\0repeat"))
-    return list(indexed.iter_slices(SLICE))
+    return list(indexed.iter_slices(SLICE)) or [indexed]
 
 
 def _masks(part: pl.DataFrame, rules: list[Rule]) -> list[pl.DataFrame]:

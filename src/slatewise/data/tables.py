@@ -36,13 +36,17 @@ def write_table(path: Path, columns: dict[str, Array]) -> None:
 
 
 def read_table(
-    path: Path, shapes: dict[str, tuple[int, ...]], kinds: Mapping[str, type] | None = None
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    kinds: Mapping[str, type] | None = None,
+    again: str = "Prepare the data again.",
 ) -> dict[str, Array]:
     """Memory-map a table written by :func:`write_table`.
 
     Args:
         path: the file.   shapes: trailing axes of each column.
         kinds: dtypes of columns that may have a zero width and then are not in the file; float32 where not said.
+        again: what to do about a file that cannot be read.
 
     Raises:
         DataError: the file is missing, cut short, or has other columns.
@@ -51,18 +55,14 @@ def read_table(
         with pa.memory_map(str(path)) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as a prepared table: {error}. Prepare the data again."
-        ) from None
+        raise DataError(f"{path} cannot be read as a prepared table: {error}. {again}") from None
     columns: dict[str, Array] = {}
     for name, shape in shapes.items():
         if 0 in shape:
             columns[name] = np.zeros((batch.num_rows, *shape), (kinds or {}).get(name, np.float32))
             continue
         if name not in batch.schema.names:
-            raise DataError(
-                f"{path} has no column '{name}'; it was written by another version. Prepare it again."
-            )
+            raise DataError(f"{path} has no column '{name}'; it was written by another version. {again}")
         column = batch.column(name)
         flat = column.flatten() if shape else column
         columns[name] = flat.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *shape)

@@ -22,7 +22,8 @@ from slatewise.groups.policy_mix import first_copies
 from slatewise.modules.gather import list_mask, open_candidates
 from slatewise.rewards.base import RewardMemory, RewardModel
 
-NO_VALUE = -60000.0  # finite in float16, and far enough below any value to have no weight in a softmax
+NO_VALUE = -65504.0  # the least that float16 has
+LEAST = -60000.0  # of a value, counted from the best: so a value is never taken for none
 
 
 class MiningConfig(Frozen):
@@ -31,7 +32,8 @@ class MiningConfig(Frozen):
     Attributes:
         width: prefixes kept at each position, and lists mined for a request.
         top_k: at each position only so many of the candidates that remain are tried, those with the highest value as
-            the only item of a list (the paper's top-K pre-truncation); 0: all. The others get no step value. Local
+            the only item of a list (the paper's top-K pre-truncation); 0: all. The others get no step value, unless
+            lists are polished or stand beside the beam's: then all of a list's alternatives are valued anew. Local
             search is bound by it, too.
         keep: learn from ``all`` lists of the beam, or from the ``best`` alone.
         polish_rounds: rounds of local search on every list that is kept (not in the paper).
@@ -53,7 +55,7 @@ class Mined:
         step_value_BGLN: float16; for each candidate that remains at position t, the value of the list's first t items
             with it behind them, counted from the best such value (so 0 is the best: a softmax does not see the
             difference, and float16 is exact where it matters). ``NO_VALUE`` for candidates that are taken, not real,
-            or were cut by ``top_k``; behind the end of a short request it means nothing.
+            or were cut by ``top_k`` in a beam alone; behind the end of a short request it means nothing.
     """
 
     lists_BGL: Tensor
@@ -178,4 +180,4 @@ def _best_first(lists_BGL: Tensor, value_BG: Tensor, count: int) -> tuple[Tensor
 def _compact(total_BGLN: Tensor, lists_BGL: Tensor, mask_BN: Tensor) -> Tensor:
     valued_BGLN = open_candidates(lists_BGL, mask_BN) & (total_BGLN > CLOSED / 2)
     best_BGL1 = total_BGLN.masked_fill(~valued_BGLN, -torch.inf).amax(-1, keepdim=True)
-    return torch.where(valued_BGLN, total_BGLN - best_BGL1, NO_VALUE).clamp_min(NO_VALUE).half()
+    return torch.where(valued_BGLN, (total_BGLN - best_BGL1).clamp_min(LEAST), NO_VALUE).half()

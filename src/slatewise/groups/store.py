@@ -37,6 +37,7 @@ from slatewise.groups.beam_mining import Mined, MiningConfig, mine
 from slatewise.rewards import RewardModel
 from slatewise.tensors import digest
 
+FORMAT = 2
 SHARD = 1024  # requests a file
 BATCH = 128  # requests mined at once: a part of the bytes, since sums round otherwise in another batch
 
@@ -66,7 +67,7 @@ class StoreFacts(Frozen):
     length: int
     candidates: int
     shard: int = SHARD
-    format: int = 1
+    format: int = FORMAT
 
     @property
     def key(self) -> str:
@@ -100,7 +101,8 @@ class Miner:
     def __call__(self, batch: ListBatch) -> Mined:
         """Mine a batch, which must be where the evaluator is."""
         length, own_BGL = self.data.schema.length, None
-        with torch.no_grad():
+        # in full precision, whatever a training step around it has: the same labels as in the store
+        with torch.no_grad(), torch.autocast(batch.mask_BN.device.type, enabled=False):
             if self.generator is not None and self.own:
                 own_BGL = beam.propose(
                     self.generator,
@@ -113,7 +115,13 @@ class Miner:
             return mine(self.reward, self.reward.encode(batch), self.config, length=length, own_BGL=own_BGL)
 
     def facts(self, requests: int = 0) -> StoreFacts:
-        """What a store of this miner would be; ``requests`` limits it to the first so many of the train split (0: all)."""
+        """What a store of this miner would be; ``requests`` limits it to the first so many of the train split (0: all).
+
+        Raises:
+            ConfigError: ``requests`` is negative.
+        """
+        if requests < 0:
+            raise ConfigError(f"requests is {requests}, but must be 0 (all) or more.")
         manifest, schema = self.data.manifest, self.data.schema
         total = len(self.data.split("train"))
         own = self.own if self.generator is not None else 0
@@ -200,7 +208,8 @@ def open_store(folder: Path) -> MinedStore:
         )
     shape = (facts.lists, facts.length)
     shapes = {"lists": shape, "value": shape[:1], "step_value": (*shape, facts.candidates)}
-    return MinedStore(facts, [read_table(file, shapes) for file in files])
+    again = "Remove this file and run the same `slatewise mine` again."
+    return MinedStore(facts, [read_table(file, shapes, again=again) for file in files])
 
 
 def check_store(store: MinedStore, wanted: StoreFacts, folder: Path) -> None:
@@ -212,6 +221,10 @@ def check_store(store: MinedStore, wanted: StoreFacts, folder: Path) -> None:
     has = store.facts
     if (has.data, has.length, has.candidates) != (wanted.data, wanted.length, wanted.candidates):
         raise DataError(f"{folder} was mined on other data; mine again on this data.")
+    if has.target != wanted.target:
+        raise DataError(
+            f"{folder} was mined for the target {has.target}, but this data's is {wanted.target}; mine again."
+        )
     if has.requests < wanted.requests:
         raise DataError(
             f"{folder} has lists for {has.requests:,} requests, but {wanted.requests:,} are trained on; mine more, or "
@@ -249,9 +262,14 @@ def _facts(folder: Path) -> StoreFacts | None:
     try:
         values = msgspec.json.decode(path.read_bytes())
         values.pop("key")
-        return msgspec.convert(values, StoreFacts)
-    except (msgspec.MsgspecError, AttributeError, KeyError) as error:
+        facts = msgspec.convert(values, StoreFacts)
+    except (msgspec.MsgspecError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read: {error}. Remove the folder and mine again.") from None
+    if facts.format != FORMAT:
+        raise DataError(
+            f"{folder} is a store of format {facts.format}, and this version reads {FORMAT}; mine again, into another folder."
+        )
+    return facts
 
 
 def _path(folder: Path, file: int) -> Path:

@@ -28,15 +28,16 @@ class DistillationConfig(Frozen):
     tau_w: Above0 = 0.1
 
 
-def soft_labels(step_value_BGLN: Tensor, temperature: float) -> Tensor:
+def soft_labels(step_value_BGLN: Tensor, temperature: float, valued_BGLN: Tensor) -> Tensor:
     """Eq. 9: q_t (B, G, L, N), the softmax of the values of all one-item extensions of a list's prefix.
 
     Args:
-        step_value_BGLN: values in units of feedback, up to a constant a position (which Eq. 9 does not see); very low
-            (-1e4 temperatures or less) where an item may not stand, which gives it exactly no weight.
+        step_value_BGLN: values in units of feedback, up to a constant a position (which Eq. 9 does not see).
         temperature: in units of feedback.
+        valued_BGLN: False where an item may not stand; it gets exactly no weight, unless none may stand there.
     """
-    return (step_value_BGLN.float() / temperature).softmax(-1)
+    scaled_BGLN = step_value_BGLN.float() / temperature
+    return scaled_BGLN.masked_fill(~valued_BGLN, torch.finfo(scaled_BGLN.dtype).min).softmax(-1)
 
 
 def sequence_weights(value_BG: Tensor, mask_BG: Tensor, temperature: float) -> Tensor:

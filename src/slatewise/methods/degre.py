@@ -5,9 +5,10 @@
 3. The generator imitates the lists, the better ones more (Eq. 10), and aligns with the values (Eq. 9 and 13).
 4. In further rounds, not in the paper, it is mined again with the trained generator's own lists beside the beam's.
 
-The paper's setting is ``reward.name = "lookahead"`` with its cumulative head, ``mining = {width = 8}`` and all lists kept,
-``loss.alpha = 0.01``, a generator of 4 + 4 layers without cross-attention, and a cold start. The other defaults are ours,
-chosen after a prototype; the recipes in ``recipes/degre`` set both beside each other.
+The paper's setting is ``reward.name = "lookahead"`` with its cumulative head, ``tower.form = "fields"`` in reward and
+generator, ``mining = {width = 8}`` and all lists kept, ``loss.alpha = 0.01``, a generator of 4 + 4 layers without
+cross-attention, and a cold start. The other defaults are ours, chosen after a prototype; the recipes in
+``recipes/degre`` set both beside each other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError
 from slatewise.generators import Generator, Memory, autoregressive
-from slatewise.groups.beam_mining import MiningConfig
+from slatewise.groups.beam_mining import NO_VALUE, MiningConfig
 from slatewise.groups.policy_mix import first_copies
 from slatewise.groups.store import Labels, Miner, check_store, mine_store, open_store
 from slatewise.losses import dense_distillation
@@ -36,9 +37,9 @@ from slatewise.modules.gather import list_mask
 from slatewise.policies import decode
 from slatewise.ranker import Ranker, make_ranker
 from slatewise.rewards import RewardModel
-from slatewise.training.generators import ValidateBy, greedy_value, start_generator
+from slatewise.training.generators import ValidateBy, check_warm_start, greedy_value, start_generator
 from slatewise.training.loop import TrainConfig, train
-from slatewise.training.rewards import RewardConfig, architecture, fit_reward
+from slatewise.training.rewards import RewardConfig, architecture, fit_reward, reward_options
 from slatewise.training.run import Run
 
 
@@ -54,11 +55,11 @@ class Dense(Frozen):
 
 
 class Config(Dense):
-    """``warm_start`` copies the reward's feature tower into the generator. ``supervision = "exposure"`` imitates the lists
+    """``warm_start`` copies the reward's feature tower into the generator, which has to be of the same form and width. ``supervision = "exposure"`` imitates the lists
     that were shown (Table 4's "exposure only"). ``rounds`` above 1 mine again with ``own`` lists of the generator that
     the round before has trained, and train it further. ``validate``: as in GoalRank."""
 
-    reward: RewardConfig = RewardConfig(name="lookahead")
+    reward: RewardConfig = RewardConfig(name="lookahead", options={"tower": {"form": "sum"}})
     generator: autoregressive.Config = autoregressive.Config()
     warm_start: Literal["reward", "none"] = "reward"
     supervision: Literal["mined", "exposure"] = "mined"
@@ -74,8 +75,13 @@ def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
     Raises:
         ConfigError: settings that exclude each other.   DataError: ``mined`` does not fit.
     """
-    if config.supervision == "exposure" and config.rounds > 1:
-        raise ConfigError("supervision = 'exposure' mines nothing; rounds must be 1.")
+    if config.supervision == "exposure" and (config.rounds > 1 or config.mined or config.on_the_fly):
+        raise ConfigError(
+            "supervision = 'exposure' mines nothing; rounds must be 1, mined empty and on_the_fly false."
+        )
+    check_labels(config.loss)
+    if config.warm_start == "reward":
+        check_warm_start("reward", reward_options(config.reward).tower, config.generator.tower)
     reward = fit_reward(config.reward, data, run)
     source = reward if config.warm_start == "reward" else None
     generator = start_generator("degre", config.generator, data, run.seed, source)
@@ -110,6 +116,18 @@ def _fit(
     train(generator, step_loss, data.split("train"), config.train, stage, validate)
 
 
+def check_labels(config: DistillationConfig) -> None:
+    """Refuse a loss without labels.
+
+    Raises:
+        ConfigError: neither hard labels nor soft ones.
+    """
+    if not config.hard and not config.alpha:
+        raise ConfigError(
+            "loss.hard is false and loss.alpha 0, so there is nothing to learn; set one of them."
+        )
+
+
 def find_labels(config: Dense, miner: Miner, run: Run, requests: int) -> Labels:
     """The store that ``mined`` names, the run's own (mined now, where it is not there), or the miner itself.
 
@@ -139,7 +157,8 @@ def dense_loss(
     mined = labels(batch)
     distinct_BG = first_copies(mined.lists_BGL)
     weight_BG = sequence_weights(mined.value_BG, distinct_BG, config.tau_w if config.weigh else math.inf)
-    soft_BGLN = soft_labels(mined.step_value_BGLN, config.soft_temperature) if config.alpha else None
+    values = mined.step_value_BGLN
+    soft_BGLN = soft_labels(values, config.soft_temperature, values > NO_VALUE) if config.alpha else None
     loss = dense_distillation.loss(
         generator.log_probs(memory, mined.lists_BGL),
         mined.lists_BGL,

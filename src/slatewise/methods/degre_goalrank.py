@@ -19,8 +19,8 @@ from slatewise.data.prepared import PreparedData
 from slatewise.generators import Generator, autoregressive
 from slatewise.groups.store import Miner
 from slatewise.methods import prm
-from slatewise.methods.degre import Dense, dense_loss, find_labels, mined_key
-from slatewise.methods.goalrank import Groups, group_loss, make_context, start_source
+from slatewise.methods.degre import Dense, check_labels, dense_loss, find_labels, mined_key
+from slatewise.methods.goalrank import Groups, check_start, group_loss, make_context, start_source
 from slatewise.policies import decode
 from slatewise.ranker import Ranker, make_ranker
 from slatewise.rewards import RewardModel
@@ -50,7 +50,13 @@ class Config(Frozen):
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
-    """Train reward and auxiliary policies, mine, and train the generator."""
+    """Train reward and auxiliary policies, mine, and train the generator.
+
+    Raises:
+        ConfigError: ``warm_start`` names nothing, or what does not fit; no labels.
+    """
+    check_start(config.warm_start, config.reward, config.scorers, config.generator)
+    check_labels(config.dense.loss)
     reward = fit_reward(config.reward, data, run)
     auxiliaries = {name: fit_scorer(name, spec, data, run) for name, spec in config.scorers.items()}
     source = start_source(config.warm_start, reward, auxiliaries)

@@ -33,9 +33,9 @@ from slatewise.policies import decode
 from slatewise.ranker import Ranker, make_ranker
 from slatewise.rewards import RewardModel
 from slatewise.rng import torch_rng
-from slatewise.training.generators import ValidateBy, greedy_value, start_generator
+from slatewise.training.generators import ValidateBy, check_warm_start, greedy_value, start_generator
 from slatewise.training.loop import TrainConfig, train
-from slatewise.training.rewards import RewardConfig, fit_reward
+from slatewise.training.rewards import RewardConfig, fit_reward, reward_options
 from slatewise.training.run import Run
 from slatewise.training.scorers import ScorerConfig, fit_scorer
 
@@ -75,7 +75,12 @@ class Config(Groups):
 
 
 def fit(config: Config, data: PreparedData, run: Run) -> Ranker:
-    """Train reward, auxiliary policies and generator."""
+    """Train reward, auxiliary policies and generator.
+
+    Raises:
+        ConfigError: ``warm_start`` names nothing, or what does not fit.
+    """
+    check_start(config.warm_start, config.reward, config.scorers, config.generator)
     reward = fit_reward(config.reward, data, run)
     auxiliaries = {name: fit_scorer(name, spec, data, run) for name, spec in config.scorers.items()}
     source = start_source(config.warm_start, reward, auxiliaries)
@@ -108,17 +113,26 @@ def _fit(
     train(generator, step_loss, data.split("train"), config.train, stage, validate)
 
 
-def start_source(name: str, reward: RewardModel, auxiliaries: Mapping[str, Generator]) -> nn.Module | None:
-    """The model that ``warm_start`` names.
+def check_start(
+    name: str, reward: RewardConfig, scorers: Mapping[str, ScorerConfig], generator: autoregressive.Config
+) -> None:
+    """Refuse a ``warm_start`` before anything is trained.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is nothing of that name, or its tower is another than the generator's.
     """
-    sources: dict[str, nn.Module | None] = {"none": None, "reward": reward, **auxiliaries}
-    if name not in sources:
+    towers = {"none": generator.tower, "reward": reward_options(reward).tower}
+    towers |= {scorer: spec.generator.tower for scorer, spec in scorers.items()}
+    if name not in towers:
         raise ConfigError(
-            f"warm_start names '{name}'.{nearest(name, list(sources))} Allowed: {', '.join(sources)}."
+            f"warm_start names '{name}'.{nearest(name, list(towers))} Allowed: {', '.join(towers)}."
         )
+    check_warm_start(name, towers[name], generator.tower)
+
+
+def start_source(name: str, reward: RewardModel, auxiliaries: Mapping[str, Generator]) -> nn.Module | None:
+    """The model that ``warm_start`` names."""
+    sources: dict[str, nn.Module | None] = {"none": None, "reward": reward, **auxiliaries}
     return sources[name]
 
 

@@ -9,11 +9,35 @@ from torch import nn
 
 from slatewise.data.prepared import PreparedData
 from slatewise.decoding import greedy
+from slatewise.errors import ConfigError
 from slatewise.generators import Generator, autoregressive
+from slatewise.modules.tower import TowerConfig
 from slatewise.rewards import RewardModel
 from slatewise.rng import child_seed
 
 ValidateBy = Literal["auto", "reward", "label"]
+
+
+def check_warm_start(name: str, source: TowerConfig, own: TowerConfig) -> None:
+    """Refuse a start from a tower of which no weight would fit.
+
+    Args:
+        name: what ``warm_start`` names.   source, own: its tower, and the generator's.
+
+    Raises:
+        ConfigError: forms or widths differ.
+    """
+    wanted, has = _shape(source), _shape(own)
+    if wanted != has:
+        raise ConfigError(
+            f'warm_start = "{name}" copies a tower of {wanted} into one of {has}, so nothing would fit; give '
+            'generator.tower the same, or set warm_start = "none".'
+        )
+
+
+def _shape(tower: TowerConfig) -> str:
+    fields = f", field_width = {tower.field_width}" if tower.form == "fields" else ""
+    return f'form = "{tower.form}", width = {tower.width}{fields}'
 
 
 def start_generator(

@@ -16,6 +16,7 @@ import torch
 
 from slatewise import config as configs
 from slatewise.candidates import semantic_ids
+from slatewise.data.columns import NumberColumn
 from slatewise.data.entities import POPULARITY, EntityFeatures
 from slatewise.data.log_faults import errors
 from slatewise.data.log_tables import check_table
@@ -108,6 +109,14 @@ def _checked(items: pl.DataFrame, table: EntityFeatures) -> pl.DataFrame:
     items, faults = check_table(items, "items", {"item_id": table.vocab.ids.dtype})
     if found := errors(faults):
         raise DataError(f"the items to refresh with cannot be read: {found[0].sentence}")
+    for column in table.features.columns:
+        if isinstance(column, NumberColumn) and column.column in items.columns:
+            given = items[column.column]
+            strange = given.filter(given.is_not_null() & given.cast(pl.Float64, strict=False).is_null())
+            if len(strange):
+                raise DataError(
+                    f"the items to refresh with: {column.column} has '{strange[0]}', but the ranker reads a number there."
+                )
     return items
 
 

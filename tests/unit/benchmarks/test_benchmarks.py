@@ -181,7 +181,7 @@ RETRIEVE = build(
 def test_retrieve_rows() -> None:
     rows = retrieve.run(RETRIEVE, quiet)
     check_rows(rows)
-    ways = ("beam search along the trie", "the same, normalised over the trie")
+    ways = ("beam search along the trie", "the same, normalised over the trie", "step 2 and its vectors")
     catalogue = {
         f"{what}, I={i}, {way}" for what in ("one user", "candidates") for i in (30, 60) for way in ways
     }
@@ -219,6 +219,9 @@ def test_more_places_than_candidates_is_one_sentence() -> None:
         mine.run(build(mine.Config, {"settings": [{"candidates": 2, "mining": {}}]}), quiet)
     with pytest.raises(ConfigError, match="top = 100, but a catalogue has only 50 items"):
         retrieve.run(build(retrieve.Config, {"items": [50]}), quiet)
+    for nothing in ("items", "lengths"):
+        with pytest.raises(ConfigError, match=f"length >= 1 - at `[$].{nothing}`"):
+            build(retrieve.Config, {nothing: []})
 
 
 def test_peak_memory_is_that_of_the_work() -> None:

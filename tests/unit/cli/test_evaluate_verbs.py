@@ -107,7 +107,11 @@ def test_a_judge_grades_too_and_is_kept_with_the_data(data: PreparedData) -> Non
         "--metric",
         "hr@1%[pointwise-same]",
     ]
-    rows = json.loads(call(evaluate, *words, "--judge", "pointwise-same").stdout)["rows"]
+    found = json.loads(call(evaluate, *words, "--judge", "pointwise-same").stdout)
+    assert [(judge["judge"], judge["order share %"]) for judge in found["judges"]] == [
+        ("pointwise-same", "0.00")
+    ]
+    rows = found["rows"]
     metric = {row["policy"]: row["metrics"]["hr@1%[pointwise-same]"] for row in rows}
     assert metric["best of pointwise-same"] == 1.0
     assert metric["random"] < 0.5

@@ -9,7 +9,8 @@ from torch import Tensor
 from batches import all_lists, close, make_batch, well_formed
 from factories import make_data
 from slatewise.config import build
-from slatewise.groups.beam_mining import NO_VALUE, Mined, MiningConfig, mine
+from slatewise.generators.base import CLOSED
+from slatewise.groups.beam_mining import NO_VALUE, Mined, MiningConfig, _compact, mine
 from slatewise.groups.policy_mix import first_copies
 from slatewise.losses.dense_distillation import soft_labels
 from slatewise.modules.gather import open_candidates
@@ -86,8 +87,17 @@ def test_step_values_are_those_of_lists_valued_one_by_one(tmp_path, config, fewe
     assert close(mined.step_value_BGLN[open_BGLN].float(), wanted[open_BGLN], 2e-3)
     assert (mined.step_value_BGLN[~open_BGLN] == torch.tensor(NO_VALUE).half()).all()
     assert mined.step_value_BGLN.isfinite().all()
-    q_BGLN = soft_labels(mined.step_value_BGLN, 1.0)
+    q_BGLN = soft_labels(mined.step_value_BGLN, 1e5, mined.step_value_BGLN > NO_VALUE)
     assert (q_BGLN.masked_fill(open_BGLN, 0.0)[some_BGL] == 0).all()
+
+
+def test_a_value_however_far_below_is_still_a_value() -> None:
+    lists_BGL, mask_BN = torch.tensor([[[0, 1]]]), torch.tensor([[True, True, True, False]])
+    total_BGLN = torch.tensor([[[[3e6, 2.0, -1e6, CLOSED], [CLOSED, 7.0, 6.5, CLOSED]]]])
+    steps = _compact(total_BGLN, lists_BGL, mask_BN)[0, 0]
+    assert (steps > NO_VALUE).tolist() == [[True, True, True, False], [False, True, True, False]]
+    assert steps[1, 1:3].tolist() == [0.0, -0.5]
+    assert bool(steps.isfinite().all())
 
 
 def test_best_come_first_and_copies_last(tmp_path) -> None:
@@ -143,7 +153,7 @@ def test_truncation_tries_the_best_of_what_remains(tmp_path, top_k: int) -> None
         size = min(4, int(mask_N.sum()))
         assert [one[:size] for one in lists_GL[: len(lists)]] == lists
         assert all(one == lists_GL[0] for one in lists_GL[len(lists) :])
-    has_value = mined.step_value_BGLN > NO_VALUE / 2
+    has_value = mined.step_value_BGLN > NO_VALUE
     left_BGL = open_candidates(mined.lists_BGL, batch.mask_BN).sum(-1)
     assert torch.equal(has_value.sum(-1), left_BGL.clamp_max(top_k))
     steps, _ = wanted_steps(reward, batch, mined.lists_BGL)

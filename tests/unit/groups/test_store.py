@@ -57,6 +57,15 @@ def test_the_store_says_what_mining_on_the_fly_says(tmp_path, data, mining) -> N
             assert getattr(kept, name).dtype == getattr(fresh, name).dtype
 
 
+def test_mining_is_in_full_precision_whatever_is_around_it(data) -> None:
+    miner, batch = make_miner(data), data.split("train").batch(slice(0, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = miner(batch)
+    outside = miner(batch)
+    assert torch.equal(inside.lists_BGL, outside.lists_BGL)
+    assert torch.equal(inside.value_BG, outside.value_BG)
+
+
 def test_mining_goes_on_where_it_stopped_and_ends_in_the_same_bytes(tmp_path, data, monkeypatch) -> None:
     miner = make_miner(data)
     mine_store(tmp_path / "whole", miner, shard=20, quiet=True)
@@ -132,8 +141,16 @@ def test_a_folder_of_other_lists_is_refused(tmp_path, data) -> None:
         mine_store(tmp_path / "other", make_miner(data), quiet=True)
     with pytest.raises(DataError, match=r"no store\.json"):
         open_store(tmp_path / "other")
-    (folder / "store.json").write_text("{}")
-    with pytest.raises(DataError, match="cannot be read"):
+    for damaged in ("{}", "[]", "{"):
+        (folder / "store.json").write_text(damaged)
+        with pytest.raises(DataError, match="cannot be read"):
+            open_store(folder)
+    (folder / "store.json").write_bytes(before["store.json"].replace(b'"format": 2', b'"format": 1'))
+    with pytest.raises(DataError, match="a store of format 1, and this version reads 2"):
+        open_store(folder)
+    (folder / "store.json").write_bytes(before["store.json"])
+    (folder / "00000.arrow").write_bytes(b"torn")
+    with pytest.raises(DataError, match="Remove this file and run the same `slatewise mine` again"):
         open_store(folder)
 
 
@@ -145,6 +162,11 @@ def test_a_store_must_fit_the_data_and_the_settings_but_may_be_of_another_evalua
         check_store(store, make_miner(data).facts(), folder)
     with pytest.raises(ConfigError, match="width = 3, top_k = 0"):
         check_store(store, make_miner(data, mining=MiningConfig(width=2)).facts(30), folder)
+    other = Miner(make_miner(data).reward, "", MINING, data.with_target({"click": 2.0}))
+    with pytest.raises(DataError, match="mined for the target"):
+        check_store(store, other.facts(30), folder)
+    with pytest.raises(ConfigError, match="requests is -5"):
+        make_miner(data).facts(-5)
     shorter = make_data(tmp_path / "shorter", make_schema(length=3))
     with pytest.raises(DataError, match="mined on other data"):
         check_store(store, make_miner(shorter).facts(30), folder)

@@ -88,11 +88,21 @@ def test_no_kept_group_is_zero_with_zero_gradient() -> None:
 
 
 def test_soft_labels_by_hand() -> None:
-    value = torch.tensor([[[[0.0, -math.log(3), -60000.0]]]])
-    assert dense_distillation.soft_labels(value.half(), 1.0)[0, 0, 0].tolist() == pytest.approx(
-        [0.75, 0.25, 0.0], abs=1e-3
+    value, valued = torch.tensor([0.0, -math.log(3), -60000.0]), torch.tensor([True, True, False])
+
+    def labels(value: torch.Tensor, temperature: float) -> list[float]:
+        soft = dense_distillation.soft_labels(value[None, None, None], temperature, valued[None, None, None])
+        return soft[0, 0, 0].tolist()
+
+    assert labels(value.half(), 1.0) == pytest.approx([0.75, 0.25, 0.0], abs=1e-3)
+    assert labels(value, 0.5) == pytest.approx([0.9, 0.1, 0.0])
+    for temperature in (1e6, math.inf):  # however flat, what may not stand gets nothing at all
+        assert labels(value, temperature) == pytest.approx([0.5, 0.5, 0.0], abs=1e-5)
+        assert labels(value, temperature)[2] == 0.0
+    nobody = dense_distillation.soft_labels(
+        value[None, None, None], 1.0, torch.zeros(1, 1, 1, 3, dtype=torch.bool)
     )
-    assert dense_distillation.soft_labels(value, 0.5)[0, 0, 0].tolist() == pytest.approx([0.9, 0.1, 0.0])
+    assert bool(nobody.isfinite().all())
 
 
 def test_sequence_weights_by_hand() -> None:

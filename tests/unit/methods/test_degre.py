@@ -9,14 +9,18 @@ import pytest
 import torch
 
 from slatewise.api import fit, mine
+from slatewise.config import build
 from slatewise.data.prepared import PreparedData
 from slatewise.errors import ConfigError, DataError
-from slatewise.methods import degre
+from slatewise.methods import degre, degre_goalrank
 from slatewise.methods.degre import dense_loss, exposure_loss
 from slatewise.ranker import Ranker
+from slatewise.rewards import build_reward
 from slatewise.tensors import digest
 from slatewise.testing.fixtures import example_data, example_generator
 from slatewise.testing.method import short_training
+from slatewise.training.generators import check_warm_start, start_generator
+from slatewise.training.rewards import reward_options
 
 TOWER = {"tower": {"width": 16}}
 
@@ -76,6 +80,19 @@ def test_a_second_round_mines_with_the_trained_generators_lists(tmp_path) -> Non
 MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"on_the_fly": True, "mined": "named"}, ConfigError, "leave one of them out"),
     ({"supervision": "exposure", "rounds": 2}, ConfigError, "rounds must be 1"),
+    ({"on_the_fly": True, "supervision": "exposure"}, ConfigError, "on_the_fly false"),
+    ({"loss": {"hard": False, "alpha": 0.0}}, ConfigError, "nothing to learn"),
+    (
+        {"generator": {"tower": {"width": 24}}},
+        ConfigError,
+        'copies a tower of form = "sum", width = 16 into one of',
+    ),
+    (
+        {"generator": {"heads": 3}, "warm_start": "none"},
+        ConfigError,
+        "width = 64 cannot be shared among heads = 3",
+    ),
+    ({"train": {"batch_size": 0}}, ConfigError, "batch_size"),
     ({"mined": "nowhere"}, DataError, "not a mined store"),
     ({"mined": "named", "mining": {"width": 3}}, ConfigError, "mined with width = 2"),
 ]
@@ -88,6 +105,34 @@ def test_mistakes_are_said(tmp_path, monkeypatch) -> None:
     for number, (options, error, said) in enumerate(MISTAKES):
         with pytest.raises(error, match=said):
             train(tmp_path / str(number), **options)
+
+
+def test_the_defaults_start_from_the_rewards_tower() -> None:
+    """Of the default config, and of the paper's form: every weight of the tower is copied."""
+    data, paper = example_data(), {"tower": {"form": "fields"}}
+    for changes in ({}, {"reward": {"options": paper}, "generator": paper}, {"reward": {"name": "listwise"}}):
+        config = build(degre.Config, changes)
+        check_warm_start("reward", reward_options(config.reward).tower, config.generator.tower)
+        reward = build_reward(config.reward.name, reward_options(config.reward), data.manifest)
+        with torch.no_grad():
+            for weight in reward.tower.parameters():
+                weight.normal_()
+        generator = start_generator("degre", config.generator, data, 1, reward)
+        for name, weight in generator.tower.named_parameters():
+            assert torch.equal(weight, reward.tower.get_parameter(name)), name
+
+
+def test_both_weights_of_the_sum_matter(tmp_path) -> None:
+    config = short_training(degre_goalrank.Config, 3)
+    config["reward"]["options"] = TOWER
+    dense = {"mining": {"width": 2}}
+    found = {}
+    for pair in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+        weighted = {"dense_weight": pair[0], "group_weight": pair[1], "generator": TOWER, "dense": dense}
+        found[pair] = weights(
+            fit("degre-goalrank", example_data(), out=tmp_path / str(pair), **(config | weighted))
+        )
+    assert len(set(found.values())) == 3
 
 
 def test_exposure_loss_is_the_mean_of_the_shown_lists_log_probability() -> None:

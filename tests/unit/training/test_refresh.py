@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,12 @@ def test_what_cannot_be_refreshed_is_refused(root: Path, data: PreparedData, tmp
         refresh(root / "one", newcomers().rename({"item_id": "item"}), tmp_path / "out")
     with pytest.raises(DataError, match="has more than one row"):
         refresh(root / "one", pl.concat([newcomers(), newcomers()]), tmp_path / "out")
+    strange = newcomers().with_columns(pl.lit("tall").alias("quality"))
+    with pytest.raises(DataError, match="quality has 'tall', but the ranker reads a number there"):
+        refresh(root / "one", strange, tmp_path / "out")
+    nobody = pl.DataFrame(schema={"item_id": pl.String, "quality": pl.String})  # a file of a header alone
+    assert refresh(root / "one", nobody, tmp_path / "same").new == 0
+    shutil.rmtree(tmp_path / "same")
     with pytest.raises(DataError, match="already there and not empty"):
         refresh(root / "one", newcomers(), root / "hstu")
     assert [path.name for path in tmp_path.iterdir()] == ["popularity"]
