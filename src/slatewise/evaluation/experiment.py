@@ -80,8 +80,9 @@ class Difference(Frozen):
 class Sequential(Frozen):
     """The always-valid verdict on an arm's mean a request against the control's.
 
-    ``low`` and ``high`` cover the true difference at every look at once. ``crossed`` is the request (of both arms) at
-    which it was first told from 0, None: not yet. ``looks`` 0: the arms do not have their units yet.
+    ``low`` and ``high`` cover the true difference at every look at once, ``p`` is this arm's alone. ``p_holm`` is right
+    where all arms are looked at, and ``crossed`` is the request (of both arms) at which it first said that they differ,
+    None: not yet. ``looks`` 0: the arms do not have their units yet.
     """
 
     arm: str
@@ -176,14 +177,15 @@ def judge(
     ]
     others = [at for at in range(len(arms)) if at != base]
     config = config or Config()
-    walks = {experiment.arms[at]: _walk(experiment, at, base, config) for at in others}
+    rows = {experiment.arms[at]: np.flatnonzero(np.isin(experiment.arm, (at, base))) for at in others}
+    walks = {experiment.arms[at]: _walk(experiment, rows[experiment.arms[at]], at, config) for at in others}
     return Verdict(
         experiment=experiment,
         control=experiment.arms[base],
         arms=arms,
         differences=_differences([arms[at] for at in others], arms[base]),
         ratio=sample_ratio([len(one) for one in units], wanted),
-        sequential=_verdicts(walks, config),
+        sequential=_verdicts(walks, rows, config),
         shared_units=int((np.unique(np.concatenate(units), return_counts=True)[1] > 1).sum()),
         walks=walks,
     )
@@ -243,7 +245,7 @@ def _differences(others: Sequence[Arm], control: Arm) -> list[Difference]:
     for measure in MEASURES:
         base = control.means[measure]
         tests = [welch(arm.means[measure], base) for arm in others]
-        adjusted = holm([p for *_, p in tests])
+        adjusted = holm(np.array([p for *_, p in tests])).tolist()
         for arm, (low, high, p), p_holm in zip(others, tests, adjusted, strict=True):
             mean = arm.means[measure]
             relative, relative_low, relative_high = relative_to(mean, base)
@@ -254,25 +256,31 @@ def _differences(others: Sequence[Arm], control: Arm) -> list[Difference]:
     return found
 
 
-def _walk(experiment: Experiment, at: int, base: int, config: Config) -> Walk:
-    both = (experiment.arm == at) | (experiment.arm == base)
-    return sequential.walk(experiment.value[both], experiment.unit[both], experiment.arm[both] == at, config)
+def _walk(experiment: Experiment, rows: NDArray[np.int64], at: int, config: Config) -> Walk:
+    return sequential.walk(experiment.value[rows], experiment.unit[rows], experiment.arm[rows] == at, config)
 
 
-def _verdicts(walks: Mapping[str, Walk], config: Config) -> list[Sequential]:
-    adjusted = holm([float(walk.p_T[-1]) if len(walk.p_T) else 1.0 for walk in walks.values()])
+def _verdicts(
+    walks: Mapping[str, Walk], rows: Mapping[str, NDArray[np.int64]], config: Config
+) -> list[Sequential]:
+    """``rows``: of each arm, the requests of the experiment that are its own or the control's."""
+    requests = max(int(own[-1]) + 1 for own in rows.values())
+    p_AT = np.ones((len(walks), requests))
+    for own_T, (arm, walk) in zip(p_AT, walks.items(), strict=True):
+        own_T[rows[arm][walk.request_T - 1]] = walk.p_T
+    holm_AT = holm(np.minimum.accumulate(p_AT, axis=1))
     return [
-        _verdict(arm, walk, p_holm, config)
-        for (arm, walk), p_holm in zip(walks.items(), adjusted, strict=True)
+        _verdict(arm, walk, rows[arm], holm_T, config)
+        for (arm, walk), holm_T in zip(walks.items(), holm_AT, strict=True)
     ]
 
 
-def _verdict(arm: str, walk: Walk, p_holm: float, config: Config) -> Sequential:
+def _verdict(arm: str, walk: Walk, rows: NDArray[np.int64], holm_T: Values, config: Config) -> Sequential:
     if not len(walk.p_T):
         return Sequential(
-            arm=arm, difference=None, low=None, high=None, p=1.0, p_holm=p_holm, crossed=None, looks=0
+            arm=arm, difference=None, low=None, high=None, p=1.0, p_holm=1.0, crossed=None, looks=0
         )
-    crossed = np.flatnonzero(walk.p_T < config.alpha)
+    crossed = np.flatnonzero(holm_T < config.alpha)  # another arm's request may be what tells this one apart
     last, half = float(walk.difference_T[-1]), float(walk.half_T[-1])
     return Sequential(
         arm=arm,
@@ -280,7 +288,7 @@ def _verdict(arm: str, walk: Walk, p_holm: float, config: Config) -> Sequential:
         low=last - half,
         high=last + half,
         p=float(walk.p_T[-1]),
-        p_holm=p_holm,
-        crossed=int(walk.request_T[crossed[0]]) if len(crossed) else None,
+        p_holm=float(holm_T[-1]),
+        crossed=int(np.searchsorted(rows, crossed[0], side="right")) if len(crossed) else None,
         looks=len(walk.p_T),
     )
