@@ -65,7 +65,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
         log_prob: of the list under the ranker, in nats; null where it has none.
         ranker: which arm answered.   model: its version.
         fallback: why the list is the candidates' own order (``deadline``); null: the ranker wrote it.
-        dropped_rules: paths of rules that no full list can keep.
+        dropped_rules: paths of rules that no full list can keep beside the others.
         recorded: ``yes``: it is in the feedback log. ``soon``: it was handed over. ``no``: it is not logged.
     """
 
