@@ -12,6 +12,7 @@ import pytest
 from commands import call
 from slatewise.data.check import check_requests
 from slatewise.ranker import Ranker
+from slatewise.serving.simulate import Arm, simulate
 from slatewise.testing.backend import example_ranker
 from slatewise.testing.fixtures import example_data
 
@@ -122,6 +123,39 @@ def test_an_experiment_is_simulated_and_judged(runs: Path, tmp_path: Path, monke
     again = tmp_path / "again.parquet"
     call(monkeypatch, capsys, "ab", *line.replace(str(log), str(again)).split())
     assert pl.read_parquet(again).equals(frame)
+
+
+def test_the_propensity_of_a_mix_is_the_share_of_those_that_write_the_list() -> None:
+    one, two, drawing = example_ranker(), example_ranker(), example_ranker()
+    for weight in two.policy.parameters():
+        weight.data *= -1.0
+    drawing.policy.use("sample")
+    rankers = {"one": one, "same": one, "two": two, "drawing": drawing}
+    mixes = {
+        "mix": {"one": 3.0, "two": 7.0},
+        "alike": {"one": 0.5, "same": 0.5},
+        "unknown": {"one": 0.9, "drawing": 0.1},
+    }
+    arms = {name: Arm(name, shares) for name, shares in mixes.items()}
+    arms |= {name: Arm(name, {name: 1.0}) for name in ("one", "drawing")}
+    frame = simulate(example_data().manifest, rankers, arms, 600, 0)
+    by_arm = {name: frame.filter(arm=name) for name in arms}
+    assert by_arm["one"]["propensity"].unique().to_list() == [1.0]
+    np.testing.assert_allclose(by_arm["alike"]["propensity"], 1.0)
+    for name in ("unknown", "drawing"):
+        assert by_arm[name]["propensity"].null_count() == by_arm[name].height > 0
+    mixed = by_arm["mix"]
+    both = [
+        ranker.rank(mixed).group_by("request_id", maintain_order=True).agg("item_id")["item_id"].to_list()
+        for ranker in (one, two)
+    ]
+    wanted = [
+        0.3 * (a == shown) + 0.7 * (b == shown)
+        for a, b, shown in zip(*both, mixed["exposed"].to_list(), strict=True)
+    ]
+    np.testing.assert_allclose(mixed["propensity"], wanted)
+    assert {0.3, 0.7} <= set(np.round(wanted, 6))
+    assert not check_requests(frame)
 
 
 WRONG_SIMULATIONS = [
