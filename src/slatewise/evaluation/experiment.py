@@ -120,9 +120,9 @@ def read_experiment(requests: pl.DataFrame, metric: str, unit: str) -> Experimen
             "the log has no column 'arm', so there is nothing to compare; see docs/log-schema.md."
         )
     kinds = [name.removeprefix("feedback_") for name in requests.columns if name.startswith("feedback_")]
-    _known("metric", metric, kinds)
+    known("metric", metric, kinds)
     allowed = [n for n in requests.columns if n in ("user_id", "request_id") or n.startswith("context_")]
-    _known("unit", unit, allowed)
+    known("unit", unit, allowed)
     reasons = {
         "without arm": pl.col("arm").is_null(),
         f"without {unit}": pl.col(unit).is_null(),
@@ -166,9 +166,9 @@ def judge(
     Raises:
         ConfigError: no such control, shares that are none, or a setting out of range.
     """
+    config = config or Config()
+    check_settings(experiment.arms, control, shares or {}, config)
     sizes = np.bincount(experiment.arm, minlength=len(experiment.arms))
-    if control is not None:
-        _known("control", control, list(experiment.arms))
     base = experiment.arms.index(control) if control is not None else int(sizes.argmax())
     wanted = _shares(experiment.arms, shares or {})
     units = [np.unique(experiment.unit[experiment.arm == at]) for at in range(len(experiment.arms))]
@@ -176,7 +176,6 @@ def judge(
         _arm(experiment, at, len(units[at]), sum(map(len, units)), wanted[at]) for at in range(len(units))
     ]
     others = [at for at in range(len(arms)) if at != base]
-    config = config or Config()
     rows = {experiment.arms[at]: np.flatnonzero(np.isin(experiment.arm, (at, base))) for at in others}
     walks = {experiment.arms[at]: _walk(experiment, rows[experiment.arms[at]], at, config) for at in others}
     return Verdict(
@@ -191,7 +190,26 @@ def judge(
     )
 
 
-def _known(what: str, name: str, allowed: list[str]) -> None:
+def check_settings(
+    arms: Sequence[str], control: str | None, shares: Mapping[str, float], config: Config
+) -> None:
+    """What :func:`judge` asks of its settings, before there is an experiment.
+
+    Raises:
+        ConfigError: no such control, shares that are none, or a setting out of range.
+    """
+    config.check()
+    if control is not None:
+        known("control", control, list(arms))
+    _shares(arms, shares)
+
+
+def known(what: str, name: str, allowed: list[str]) -> None:
+    """Refuse a name that a log does not have.
+
+    Raises:
+        ConfigError: with the nearest of those that it has.
+    """
     if name not in allowed:
         raise ConfigError(
             f"there is no {what} '{name}'.{nearest(name, allowed)} The log has: {', '.join(allowed)}."
@@ -212,7 +230,7 @@ def _shares(arms: Sequence[str], shares: Mapping[str, float]) -> list[float]:
     if not shares:
         return [1 / len(arms)] * len(arms)
     for name in shares:
-        _known("arm", name, list(arms))
+        known("arm", name, list(arms))
     missing = [name for name in arms if name not in shares]
     if missing or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,10 @@ from slatewise.ranker import Ranker
 from slatewise.rng import child_seed
 from slatewise.serving.buckets import Buckets
 from slatewise.simulators import build_truth
+from slatewise.simulators.store_v1 import Feedback
 
 CHUNK = 1024
+KINDS = tuple(field.name for field in fields(Feedback))  # of feedback that a simulated log has
 
 
 @dataclass(frozen=True)

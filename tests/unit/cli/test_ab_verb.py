@@ -11,8 +11,11 @@ import pytest
 
 from commands import call
 from slatewise.data.check import check_requests
+from slatewise.errors import DataError
+from slatewise.evaluation import experiment
 from slatewise.ranker import Ranker
 from slatewise.serving.simulate import Arm, simulate
+from slatewise.simulators.store_v1 import Store
 from slatewise.testing.backend import example_ranker
 from slatewise.testing.fixtures import example_data
 
@@ -158,11 +161,17 @@ def test_the_propensity_of_a_mix_is_the_share_of_those_that_write_the_list() -> 
     assert not check_requests(frame)
 
 
+TWO = "--simulate {data} --ranker one={runs}/one --ranker two={runs}/two "
 WRONG_SIMULATIONS = [
     ("--simulate {data}", "needs rankers"),
     ("--ranker one={runs}/one", "give --simulate DATA, too"),
     ("--simulate {data} --ranker one={runs}/one --mix a=one:x", "is no mix"),
     ("--simulate {data} --ranker one={runs}/one --mix a=three:1", "names the ranker 'three'"),
+    ("--simulate {data} --ranker one={runs}/one", "two arms or more, got one"),
+    (TWO + "--metric clik", "no metric 'clik'. Did you mean 'click'? The log has: click, conversion, value"),
+    (TWO + "--control three", "no control 'three'"),
+    (TWO + "--share one=0.5", "name every arm"),
+    (TWO + "--planned 0", "planned is 0"),
 ]
 
 
@@ -170,8 +179,26 @@ WRONG_SIMULATIONS = [
 def test_what_cannot_be_simulated_is_said(
     options: str, said: str, runs: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
+    monkeypatch.setattr(Store, "sample", None)  # all of it is said before anything is simulated
     options = options.format(data=example_data().path, runs=runs)
     code, _, error = call(monkeypatch, capsys, "ab", f"{tmp_path}/log.parquet", *options.split())
     assert code == 2
     assert said in error
     assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_after_the_simulation_leaves_no_log(
+    runs: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    log = tmp_path / "log.parquet"
+    line = [str(log), *TWO.format(data=example_data().path, runs=runs).split(), "--requests", "300", "--json"]
+
+    def fails(*_, **__):
+        raise DataError("no space left.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(experiment, "judge", fails)
+        assert call(broken, capsys, "ab", *line)[0] == 2
+    assert not list(tmp_path.iterdir())
+    assert call(monkeypatch, capsys, "ab", *line)[0] == 0
+    assert log.exists()
