@@ -138,8 +138,12 @@ def test_rare_events_in_arms_of_any_share(share: float) -> None:
     for seed in range(1000):
         rng = np.random.default_rng(seed)
         treated, value = rng.random(12_000) < share, (rng.random(12_000) < 0.002).astype(float)
-        calls.append(walk(value, np.arange(12_000), treated).p_T[-1] < 0.05)
-    assert np.mean(calls) <= 0.05
+        path = walk(value, np.arange(12_000), treated)
+        calls.append((path.p_T[-1] < 0.05, (np.abs(path.difference_T) > path.fixed_T).any()))
+    always, fixed = np.mean(calls, axis=0)
+    print(f"always-valid {always:.1%}, fixed {fixed:.1%}")
+    assert always <= 0.05
+    assert fixed > 0.2
 
 
 KINDS = {
