@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from slatewise.evaluation.experiment import Verdict
+    from slatewise.serving.simulate import Arm
 
 
 def command(
@@ -61,20 +64,29 @@ def command(
     """Compare the arms of an experiment: means, differences, sample ratio, an always-valid test."""
     import msgspec
 
-    from slatewise.data.check import read_requests
+    from slatewise.data.check import normalise, read_requests
     from slatewise.errors import ConfigError
-    from slatewise.evaluation.experiment import judge, read_experiment
+    from slatewise.evaluation.experiment import check_settings, judge, known, read_experiment
     from slatewise.evaluation.experiment_report import write
     from slatewise.evaluation.sequential import Config
+    from slatewise.files import new_file
 
+    config, shares, made = Config(planned=planned, burn_in=burn_in), _shares(share or []), None
     if simulate is not None:
-        _simulate(log, simulate, ranker or [], mix or [], requests, seed, unit)
+        from slatewise.serving.simulate import KINDS
+
+        rankers, arms = _arms(log, ranker or [], mix or [])
+        known("metric", metric, list(KINDS))
+        check_settings(sorted(arms), control, shares, config)
+        made = _simulate(simulate, rankers, arms, requests, seed, unit)
     elif ranker or mix:
         raise ConfigError("--ranker and --mix are arms of a simulated experiment; give --simulate DATA, too.")
-    experiment = read_experiment(read_requests(log), metric, unit)
-    config = Config(planned=planned, burn_in=burn_in)
-    verdict = judge(experiment, control=control, shares=_shares(share or []), config=config)
+    table = read_requests(log) if made is None else normalise(made, source=str(log))
+    verdict = judge(read_experiment(table, metric, unit), control=control, shares=shares, config=config)
     page = write(out, verdict, log) if out is not None else None
+    if made is not None:  # last: whatever fails before, the same call can be made again
+        with new_file(log) as partial:
+            made.write_parquet(partial)
     if json:
         print(msgspec.json.encode(_facts(verdict)).decode())
         return
@@ -83,41 +95,47 @@ def command(
         print(f"written: {page}")
 
 
-def _simulate(
-    log: Path, data: Path, rankers: list[str], mixes: list[str], requests: int, seed: int, unit: str
-) -> None:
-    """Write the log of a simulated experiment, whole or not at all."""
-    from rich.console import Console
-
-    from slatewise.api import load_data
+def _arms(log: Path, rankers: list[str], mixes: list[str]) -> tuple[dict[str, str], dict[str, Arm]]:
+    """The runs and arms of an experiment that is to be simulated into ``log``."""
     from slatewise.errors import ConfigError, DataError
-    from slatewise.files import new_file
-    from slatewise.ranker import Ranker
     from slatewise.serving.simulate import Arm, read_mix
-    from slatewise.serving.simulate import simulate as run
 
     if log.exists():
         raise DataError(f"{log} is there already; a simulated log needs a name of its own.")
-    if log.suffix != ".parquet":
-        raise ConfigError(f"{log} cannot hold a simulated log; name a .parquet file.")
+    if log.suffix != ".parquet" or not log.parent.is_dir():
+        raise ConfigError(f"{log} cannot hold a simulated log; name a .parquet file in a folder that exists.")
     named = dict(text.partition("=")[::2] for text in rankers)
     if not named or not all(named.values()):
         raise ConfigError("--simulate needs rankers: --ranker NAME=RUN, once for each.")
     arms = {name: Arm(name, {name: 1.0}) for name in named}
     arms |= {arm.name: arm for arm in map(read_mix, mixes)}
-    loaded = {name: Ranker.load(path) for name, path in named.items()}
+    if len(arms) < 2:
+        raise ConfigError(
+            f"an experiment needs two arms or more, got {', '.join(arms)}; name another ranker or a mix."
+        )
+    return named, arms
+
+
+def _simulate(
+    data: Path, rankers: dict[str, str], arms: dict[str, Arm], requests: int, seed: int, unit: str
+) -> pl.DataFrame:
+    from rich.console import Console
+
+    from slatewise.api import load_data
+    from slatewise.ranker import Ranker
+    from slatewise.serving.simulate import simulate
+
+    loaded = {name: Ranker.load(path) for name, path in rankers.items()}
     with Console(stderr=True).status("simulating …") as status:
-        frame = run(
+        return simulate(
             load_data(data).manifest,
             loaded,
             arms,
             requests,
             seed,
             unit,
-            lambda done, total: status.update(f"requests served: {done / total:.0%} …"),
+            lambda done, total: status.update(f"lists written: {done / total:.0%} …"),
         )
-    with new_file(log) as partial:
-        frame.write_parquet(partial)
 
 
 def _shares(settings: list[str]) -> dict[str, float]:

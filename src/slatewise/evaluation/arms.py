@@ -58,12 +58,16 @@ def relative_to(a: Mean, b: Mean) -> tuple[float | None, float | None, float | N
     return ratio - 1, ratio - 1 - half, ratio - 1 + half
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values of several tests, each right where all are looked at (Holm 1979); in the given order."""
-    order = np.argsort(p, kind="stable")
-    factors = len(p) - np.arange(len(p))
-    adjusted = np.minimum(np.maximum.accumulate(np.asarray(p, np.float64)[order] * factors), 1.0)
-    return [float(adjusted[place]) for place in np.argsort(order, kind="stable")]
+def holm(p: Values) -> Values:
+    """p-values of several tests, each right where all are looked at (Holm 1979).
+
+    Args:
+        p: (tests, ...) of each test; what stands behind the first axis is adjusted place by place.
+    """
+    order = np.argsort(p, axis=0, kind="stable")
+    ranked = (np.take_along_axis(p, order, axis=0).T * (len(p) - np.arange(len(p)))).T
+    adjusted = np.minimum(np.maximum.accumulate(ranked, axis=0), 1.0)
+    return np.take_along_axis(adjusted, np.argsort(order, axis=0, kind="stable"), axis=0)
 
 
 def sample_ratio(units: Sequence[int], shares: Sequence[float]) -> Ratio:

@@ -80,8 +80,9 @@ class Difference(Frozen):
 class Sequential(Frozen):
     """The always-valid verdict on an arm's mean a request against the control's.
 
-    ``low`` and ``high`` cover the true difference at every look at once. ``crossed`` is the request (of both arms) at
-    which it was first told from 0, None: not yet. ``looks`` 0: the arms do not have their units yet.
+    ``low`` and ``high`` cover the true difference at every look at once, ``p`` is this arm's alone. ``p_holm`` is right
+    where all arms are looked at, and ``crossed`` is the request (of both arms) at which it first said that they differ,
+    None: not yet. ``looks`` 0: the arms do not have their units yet.
     """
 
     arm: str
@@ -119,9 +120,9 @@ def read_experiment(requests: pl.DataFrame, metric: str, unit: str) -> Experimen
             "the log has no column 'arm', so there is nothing to compare; see docs/log-schema.md."
         )
     kinds = [name.removeprefix("feedback_") for name in requests.columns if name.startswith("feedback_")]
-    _known("metric", metric, kinds)
+    known("metric", metric, kinds)
     allowed = [n for n in requests.columns if n in ("user_id", "request_id") or n.startswith("context_")]
-    _known("unit", unit, allowed)
+    known("unit", unit, allowed)
     reasons = {
         "without arm": pl.col("arm").is_null(),
         f"without {unit}": pl.col(unit).is_null(),
@@ -165,9 +166,9 @@ def judge(
     Raises:
         ConfigError: no such control, shares that are none, or a setting out of range.
     """
+    config = config or Config()
+    check_settings(experiment.arms, control, shares or {}, config)
     sizes = np.bincount(experiment.arm, minlength=len(experiment.arms))
-    if control is not None:
-        _known("control", control, list(experiment.arms))
     base = experiment.arms.index(control) if control is not None else int(sizes.argmax())
     wanted = _shares(experiment.arms, shares or {})
     units = [np.unique(experiment.unit[experiment.arm == at]) for at in range(len(experiment.arms))]
@@ -175,21 +176,40 @@ def judge(
         _arm(experiment, at, len(units[at]), sum(map(len, units)), wanted[at]) for at in range(len(units))
     ]
     others = [at for at in range(len(arms)) if at != base]
-    config = config or Config()
-    walks = {experiment.arms[at]: _walk(experiment, at, base, config) for at in others}
+    rows = {experiment.arms[at]: np.flatnonzero(np.isin(experiment.arm, (at, base))) for at in others}
+    walks = {experiment.arms[at]: _walk(experiment, rows[experiment.arms[at]], at, config) for at in others}
     return Verdict(
         experiment=experiment,
         control=experiment.arms[base],
         arms=arms,
         differences=_differences([arms[at] for at in others], arms[base]),
         ratio=sample_ratio([len(one) for one in units], wanted),
-        sequential=_verdicts(walks, config),
+        sequential=_verdicts(walks, rows, config),
         shared_units=int((np.unique(np.concatenate(units), return_counts=True)[1] > 1).sum()),
         walks=walks,
     )
 
 
-def _known(what: str, name: str, allowed: list[str]) -> None:
+def check_settings(
+    arms: Sequence[str], control: str | None, shares: Mapping[str, float], config: Config
+) -> None:
+    """What :func:`judge` asks of its settings, before there is an experiment.
+
+    Raises:
+        ConfigError: no such control, shares that are none, or a setting out of range.
+    """
+    config.check()
+    if control is not None:
+        known("control", control, list(arms))
+    _shares(arms, shares)
+
+
+def known(what: str, name: str, allowed: list[str]) -> None:
+    """Refuse a name that a log does not have.
+
+    Raises:
+        ConfigError: with the nearest of those that it has.
+    """
     if name not in allowed:
         raise ConfigError(
             f"there is no {what} '{name}'.{nearest(name, allowed)} The log has: {', '.join(allowed)}."
@@ -210,7 +230,7 @@ def _shares(arms: Sequence[str], shares: Mapping[str, float]) -> list[float]:
     if not shares:
         return [1 / len(arms)] * len(arms)
     for name in shares:
-        _known("arm", name, list(arms))
+        known("arm", name, list(arms))
     missing = [name for name in arms if name not in shares]
     if missing or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise ConfigError(
@@ -243,7 +263,7 @@ def _differences(others: Sequence[Arm], control: Arm) -> list[Difference]:
     for measure in MEASURES:
         base = control.means[measure]
         tests = [welch(arm.means[measure], base) for arm in others]
-        adjusted = holm([p for *_, p in tests])
+        adjusted = holm(np.array([p for *_, p in tests])).tolist()
         for arm, (low, high, p), p_holm in zip(others, tests, adjusted, strict=True):
             mean = arm.means[measure]
             relative, relative_low, relative_high = relative_to(mean, base)
@@ -254,25 +274,31 @@ def _differences(others: Sequence[Arm], control: Arm) -> list[Difference]:
     return found
 
 
-def _walk(experiment: Experiment, at: int, base: int, config: Config) -> Walk:
-    both = (experiment.arm == at) | (experiment.arm == base)
-    return sequential.walk(experiment.value[both], experiment.unit[both], experiment.arm[both] == at, config)
+def _walk(experiment: Experiment, rows: NDArray[np.int64], at: int, config: Config) -> Walk:
+    return sequential.walk(experiment.value[rows], experiment.unit[rows], experiment.arm[rows] == at, config)
 
 
-def _verdicts(walks: Mapping[str, Walk], config: Config) -> list[Sequential]:
-    adjusted = holm([float(walk.p_T[-1]) if len(walk.p_T) else 1.0 for walk in walks.values()])
+def _verdicts(
+    walks: Mapping[str, Walk], rows: Mapping[str, NDArray[np.int64]], config: Config
+) -> list[Sequential]:
+    """``rows``: of each arm, the requests of the experiment that are its own or the control's."""
+    requests = max(int(own[-1]) + 1 for own in rows.values())
+    p_AT = np.ones((len(walks), requests))
+    for own_T, (arm, walk) in zip(p_AT, walks.items(), strict=True):
+        own_T[rows[arm][walk.request_T - 1]] = walk.p_T
+    holm_AT = holm(np.minimum.accumulate(p_AT, axis=1))
     return [
-        _verdict(arm, walk, p_holm, config)
-        for (arm, walk), p_holm in zip(walks.items(), adjusted, strict=True)
+        _verdict(arm, walk, rows[arm], holm_T, config)
+        for (arm, walk), holm_T in zip(walks.items(), holm_AT, strict=True)
     ]
 
 
-def _verdict(arm: str, walk: Walk, p_holm: float, config: Config) -> Sequential:
+def _verdict(arm: str, walk: Walk, rows: NDArray[np.int64], holm_T: Values, config: Config) -> Sequential:
     if not len(walk.p_T):
         return Sequential(
-            arm=arm, difference=None, low=None, high=None, p=1.0, p_holm=p_holm, crossed=None, looks=0
+            arm=arm, difference=None, low=None, high=None, p=1.0, p_holm=1.0, crossed=None, looks=0
         )
-    crossed = np.flatnonzero(walk.p_T < config.alpha)
+    crossed = np.flatnonzero(holm_T < config.alpha)  # another arm's request may be what tells this one apart
     last, half = float(walk.difference_T[-1]), float(walk.half_T[-1])
     return Sequential(
         arm=arm,
@@ -280,7 +306,7 @@ def _verdict(arm: str, walk: Walk, p_holm: float, config: Config) -> Sequential:
         low=last - half,
         high=last + half,
         p=float(walk.p_T[-1]),
-        p_holm=p_holm,
-        crossed=int(walk.request_T[crossed[0]]) if len(crossed) else None,
+        p_holm=float(holm_T[-1]),
+        crossed=int(np.searchsorted(rows, crossed[0], side="right")) if len(crossed) else None,
         looks=len(walk.p_T),
     )

@@ -9,7 +9,8 @@ confidence sequence is Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas's asympto
 theory and asymptotic confidence sequences" (Annals of Statistics 52, 2024), eq. (4), and ``planned`` is their tuning.
 
 Requests of one unit are dependent, so the variance is that of a ratio over units (Liang and Zeger 1986), kept up with
-every request. A unit's later requests resemble its earlier ones; that makes the difference's path rougher at no time than
+every request, and never below that of the arms taken together: an arm with few events knows too little of its own
+spread, least of all where it has had none. A unit's later requests resemble its earlier ones; that makes the difference's path rougher at no time than
 a Brownian motion with the same variances (its correlations over time are higher), so the test only becomes more careful.
 """
 
@@ -25,6 +26,7 @@ from slatewise.errors import ConfigError
 from slatewise.evaluation.results import Values
 
 Ints = NDArray[np.int64]
+ROUNDING = 1e-12  # of sums of squares: a spread below it is none
 
 
 class Config(Frozen):
@@ -56,6 +58,8 @@ class Config(Frozen):
 @dataclass(frozen=True)
 class Walk:
     """What every look would have seen; T looks, the first as soon as both arms have their units.
+
+    Until the metric has varied nothing is known: ``half_T`` is infinite and ``p_T`` is 1.
 
     Attributes:
         request_T: how many requests of both arms there were.
@@ -90,8 +94,7 @@ def walk(value: Values, unit: Ints, treated: NDArray[np.bool_], config: Config |
     first = _first_look(arms, seen, config.burn_in)
     look_T = np.arange(first, len(value))
     control, treatment = (arm.at(so_far[first:] - 1) for arm, so_far in zip(arms, seen, strict=True))
-    difference_T, variance_T = treatment.mean - control.mean, treatment.variance + control.variance
-    return _looked(look_T + 1, difference_T, variance_T, control.units + treatment.units, config)
+    return _looked(look_T + 1, control, treatment, config)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def _running(value: Values, unit: Ints) -> _Arm:
     counts = (2 * count_T + 1).cumsum()
     units = (count_T == 0).cumsum()
     mean = total / requests
-    spread = np.maximum(squares - 2 * mean * products + mean**2 * counts, 0.0)
+    scale = squares + mean**2 * counts
+    spread = scale - 2 * mean * products
+    spread = np.where(spread > ROUNDING * scale, spread, 0.0)
     return _Arm(mean, spread / requests**2 * units / np.maximum(units - 1, 1), units)
 
 
@@ -141,26 +146,33 @@ def _first_look(arms: list[_Arm], seen: list[Ints], burn_in: int) -> int:
     return max(ready)
 
 
-def _looked(request_T: Ints, difference_T: Values, variance_T: Values, unit_T: Ints, config: Config) -> Walk:
-    if not len(request_T):
-        nothing = np.zeros(0)
-        return Walk(request_T, nothing, nothing, nothing, nothing)
-    mixing = _mixing(float(variance_T[0]) * float(unit_T[0]), config)
-    both_T = variance_T + mixing
+def _looked(request_T: Ints, control: _Arm, treatment: _Arm, config: Config) -> Walk:
+    difference_T, own_T = treatment.mean - control.mean, treatment.variance + control.variance
+    unit_T = control.units + treatment.units
+    variance_T = np.maximum(own_T, _pooled(control, treatment))
+    flat = variance_T == 0
     with np.errstate(divide="ignore", invalid="ignore"):
+        mixing = _mixing(variance_T * unit_T, config)
+        both_T = variance_T + mixing
         log_ratio_T = 0.5 * np.log(variance_T / both_T) + mixing * difference_T**2 / (2 * variance_T * both_T)
         half_T = np.sqrt(variance_T * both_T / mixing * np.log(both_T / (variance_T * config.alpha**2)))
-    flat = variance_T == 0  # nothing has varied yet: nothing is known
     log_ratio_T, half_T = np.where(flat, 0.0, log_ratio_T), np.where(flat, np.inf, half_T)
     p_T = np.minimum.accumulate(np.exp(-np.maximum(log_ratio_T, 0.0)))
-    fixed_T = _quantile(config.alpha) * np.sqrt(variance_T)
+    fixed_T = _quantile(config.alpha) * np.sqrt(own_T)
     return Walk(request_T, difference_T, half_T, fixed_T, p_T)
 
 
-def _mixing(per_unit: float, config: Config) -> float:
-    """Variance of the mixture over effects: fixed at the first look, so that later data cannot choose it."""
+def _pooled(control: _Arm, treatment: _Arm) -> Values:
+    """The difference's variance if units of both arms spread alike."""
+    per_unit = control.variance * control.units**2 + treatment.variance * treatment.units**2
+    return per_unit / (control.units * treatment.units)
+
+
+def _mixing(per_unit_T: Values, config: Config) -> float:
+    """Variance of the mixture over effects: fixed at the first look that saw any, so that later data cannot choose it."""
+    seen = per_unit_T[per_unit_T > 0]
     level = -2 * np.log(config.alpha)
-    return float(max(per_unit, 1e-300) / config.planned * (level + np.log(1 + level)))
+    return float(seen[0]) / config.planned * float(level + np.log(1 + level)) if len(seen) else 0.0
 
 
 def _quantile(alpha: float) -> float:

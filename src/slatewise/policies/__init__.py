@@ -71,6 +71,11 @@ class Policy(nn.Module, ABC):
         return (score_BN.gather(1, own_B1) - score_BN.gather(1, rival_B1)).squeeze(1)
 
     @property
+    def certain(self) -> bool:
+        """Whether a request always gets the same list; False: it is drawn, by the request's place in its batch."""
+        return True
+
+    @property
     def form(self) -> Form:
         """What has to be known of it to write it as one graph."""
         return Form()

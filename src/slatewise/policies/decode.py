@@ -19,6 +19,8 @@ from slatewise.names import plugin
 from slatewise.policies import Form, Policy, parting
 from slatewise.types import Answer, Ranking, Slate
 
+CERTAIN = ("greedy", "beam", "diverse", "tree")  # strategies that draw nothing
+
 
 class Config(Frozen):
     """``generator`` and ``decoder`` are plug-in names with their options; ``seed`` is for strategies that draw."""
@@ -86,6 +88,11 @@ class Decode(Policy):
         at_BN = log_prob_BLN.gather(1, place_B11.expand(-1, 1, log_prob_BLN.shape[2])).squeeze(1)
         own_B1, rival_B1 = parting(order_BL, rival_BL)
         return (at_BN.gather(1, own_B1) - at_BN.gather(1, rival_B1)).squeeze(1)
+
+    @property
+    def certain(self) -> bool:
+        """Strategies that may draw are not taken for certain."""
+        return self.decoder_name in CERTAIN
 
     @property
     def form(self) -> Form:

@@ -107,9 +107,14 @@ class Pick(Policy):
         return reward_margin(self.reward, batch, order_BL, rival_BL)
 
     @property
+    def certain(self) -> bool:
+        """Proposals beside the greedy ones are drawn."""
+        return not any(self.draws)
+
+    @property
     def form(self) -> Form:
         """The noise that is kept ends somewhere."""
-        return Form(most=MOST, alone=True) if any(self.draws) else Form()
+        return Form() if self.certain else Form(most=MOST, alone=True)
 
     def propose(self, batch: ListBatch, length: int) -> Tensor:
         """k lists (B, G, L): every generator's greedy list, then draws of each in turn."""

@@ -8,9 +8,8 @@ a full list is still possible.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import msgspec
 import numpy as np
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from slatewise.errors import RequestError
 from slatewise.export.graph import COUNTED
+from slatewise.serving.filling import Filling
 from slatewise.serving.records import Id
 
-NODES = 3_000  # of all searches for one request; beyond them no full list is taken to exist
+NODES = 500  # of the searches for a request's plan, and again for its list; beyond them no full list is taken to exist
 
 
 class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -43,7 +43,6 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     distance: int | None = None
 
 
-Kinds = tuple[tuple[int, ...], ...]  # of the candidates of a list: their groups under each rule
 Groups = Mapping[str, Sequence[Id | int | None]]
 
 
@@ -90,10 +89,11 @@ class Plan:
     """Rules of one request, on its candidates.
 
     Attributes:
-        length: of the list that they allow.   pinned: position to candidate.   out: candidates that may not be shown.
+        length: of a full list.   pinned: position to candidate.   out: candidates that may not be shown.
         groups: (R, N) codes, 0 = none.   most, window: of each.
         narrowed: candidates that may stand at a position, where that was found out.
         budget: nodes that are left of all searches for the request; plans share it.
+        known: a list that was full under fewer rules, where there is one.
     """
 
     length: int
@@ -104,58 +104,61 @@ class Plan:
     window: list[int]
     narrowed: dict[int, frozenset[int]] = field(default_factory=dict)
     budget: list[int] = field(default_factory=lambda: [NODES])
+    known: InitVar[Sequence[int]] = ()
 
-    def __post_init__(self) -> None:
-        self._of = [tuple(column) for column in self.groups.T.tolist()]
-        taken = self.out | set(self.pinned.values())
-        self._pool = Counter(self._of[at] for at in range(self.groups.shape[1]) if at not in taken)
-        self._known: dict[object, Kinds | None] = {}
+    def __post_init__(self, known: Sequence[int]) -> None:
+        usable_N = np.ones(self.groups.shape[1], bool)
+        usable_N[[*self.out, *self.pinned.values()]] = False
+        self._usable: list[bool] = usable_N.tolist()
+        self._filling = Filling(
+            self.groups, self.most, self.window, usable_N, self.pinned, self.length, self.budget, known
+        )
+        self._kind: list[int] = self._filling.kind_N.tolist()
 
     def holds(self, chosen: Sequence[int]) -> bool:
         """Whether a beginning of a list keeps all rules so far."""
-        kinds = [self._of[at] for at in chosen]
-        return len(set(chosen)) == len(chosen) and all(
-            self._placed(position, at) and self._fits(kinds[:position], kinds[position])
-            for position, at in enumerate(chosen)
+        return (
+            len(set(chosen)) == len(chosen)
+            and all(self._placed(position, at) for position, at in enumerate(chosen))
+            and self._filling.kept_by(self._kinds(chosen))
         )
 
     def completable(self, chosen: Sequence[int]) -> bool:
         """Whether a full list begins so (within a bounded search)."""
-        return self.holds(chosen) and self._end_of(chosen) is not None
+        return self.holds(chosen) and self._filling.finished(self._kinds(chosen)) is not None
 
     def some_list(self) -> list[int]:
-        """A full list that keeps the rules, whatever it is worth; empty where none was found."""
-        found: list[int] = []
-        for position, kind in enumerate(self._end_of([]) or ()):
-            fits = (
-                at
-                for at, own in enumerate(self._of)
-                if own == kind and at not in found and self._placed(position, at)
-            )
-            found.append(next(fits))
-        return found
+        """A full list that keeps the rules, whatever it is worth; a plan that :func:`plan_of` made has one."""
+        free: dict[int, list[int]] = {}
+        for at, usable in enumerate(self._usable):
+            if usable:
+                free.setdefault(self._kind[at], []).append(at)
+        row = enumerate(self._filling.row)
+        return [self.pinned[at] if at in self.pinned else free[kind].pop() for at, kind in row]
 
     def open_at(self, chosen: Sequence[int]) -> frozenset[int]:
         """Candidates behind a beginning from which a full list is possible."""
-        can: dict[tuple[int, ...], bool] = {}
-        found = []
-        for at, kind in enumerate(self._of):
-            if at in chosen or not self._placed(len(chosen), at):
-                continue
-            if len(chosen) in self.pinned or kind not in can:
-                can[kind] = self.completable([*chosen, at])
-            if can[kind]:
-                found.append(at)
-        return frozenset(found)
+        able = self._filling.able(self._kinds(chosen)).tolist()
+        taken = set(chosen)
+        return frozenset(
+            at
+            for at, kind in enumerate(self._kind)
+            if able[kind] and at not in taken and self._placed(len(chosen), at)
+        )
 
     def greedy(self, order: Sequence[int]) -> list[int]:
         """The list that takes, at each position, the first of an order from which a full list is possible."""
         chosen: list[int] = []
         while len(chosen) < self.length:
-            able = self.open_at(chosen)
-            if not able:  # the search's nodes are used up
-                return self.some_list()
-            chosen.append(next(at for at in order if at in able))
+            taken, able = set(chosen), dict[int, bool]()
+            for at in order:
+                if at in taken or not self._placed(len(chosen), at):
+                    continue
+                if self._kind[at] not in able:
+                    able[self._kind[at]] = self.completable([*chosen, at])
+                if able[self._kind[at]]:
+                    chosen.append(at)
+                    break
         return chosen
 
     def repaired(self, order: Sequence[int]) -> list[int] | None:
@@ -166,7 +169,7 @@ class Plan:
         for position in range(self.length):
             if not self.completable(chosen[: position + 1]):
                 able = self.open_at(chosen[:position])
-                if not able or able == self.narrowed.get(position):  # the search's nodes are used up
+                if not able or position in self.narrowed:  # the search's nodes are used up
                     break
                 self.narrowed[position] = able
                 return None
@@ -175,9 +178,8 @@ class Plan:
     def allowed(self, length: int, width: int) -> NDArray[np.bool_]:
         """(L, N) what may stand where, as far as it is known."""
         allowed = np.zeros((length, width), bool)
-        allowed[:, [at for at in range(len(self._of)) if at not in self.out]] = True
+        allowed[:, : len(self._usable)] = self._usable
         for position, at in self.pinned.items():
-            allowed[:, at] = False
             allowed[position] = False
             allowed[position, at] = True
         for position, some in self.narrowed.items():
@@ -185,62 +187,11 @@ class Plan:
             allowed[position, list(some)] = True
         return allowed
 
+    def _kinds(self, chosen: Sequence[int]) -> list[int]:
+        return [self._kind[at] for at in chosen]
+
     def _placed(self, position: int, at: int) -> bool:
-        if position in self.pinned:
-            return self.pinned[position] == at
-        return at not in self.out and at not in self.pinned.values()
-
-    def _fits(self, before: Sequence[tuple[int, ...]], kind: tuple[int, ...]) -> bool:
-        return all(
-            not code or sum(one[rule] == code for one in before[max(0, len(before) - window + 1) :]) < most
-            for rule, (code, most, window) in enumerate(zip(kind, self.most, self.window, strict=True))
-            if window > 0
-        )
-
-    def _end_of(self, chosen: Sequence[int]) -> Kinds | None:
-        pool = Counter(self._pool)
-        pool.subtract(self._of[at] for position, at in enumerate(chosen) if position not in self.pinned)
-        return self._ends([self._of[at] for at in chosen], pool)
-
-    def _ends(self, kinds: list[tuple[int, ...]], pool: Counter[tuple[int, ...]]) -> Kinds | None:
-        """How a list can go on to its end; depth first over kinds of candidates: those that the rules cannot tell apart are one."""
-        position = len(kinds)
-        if position >= self.length:
-            return ()
-        state = self._state(kinds)
-        if state in self._known:
-            return self._known[state]
-        self.budget[0] -= 1
-        if self.budget[0] < 0:
-            return None
-        held = self._of[self.pinned[position]] if position in self.pinned else None
-        found = None
-        for kind in [held] if held is not None else [kind for kind, left in pool.most_common() if left > 0]:
-            if not self._fits(kinds, kind):
-                continue
-            pool[kind] -= held is None
-            rest = self._ends([*kinds, kind], pool)
-            pool[kind] += held is None
-            if rest is not None:
-                found = (kind, *rest)
-                break
-        if found is not None or self.budget[0] >= 0:
-            self._known[state] = found
-        return found
-
-    def _state(self, kinds: Sequence[tuple[int, ...]]) -> object:
-        """All of a beginning that matters for its end."""
-        used = Counter(kind for position, kind in enumerate(kinds) if position not in self.pinned)
-        recent = []
-        for rule, window in enumerate(self.window):
-            codes = [kind[rule] for kind in kinds]
-            whole = window >= self.length
-            recent.append(
-                frozenset(Counter(codes).items())
-                if whole
-                else tuple(codes[max(0, len(codes) - window + 1) :])
-            )
-        return len(kinds), frozenset(used.items()), tuple(recent)
+        return self._usable[at] if position not in self.pinned else self.pinned[position] == at
 
 
 def plan_of(
@@ -248,7 +199,8 @@ def plan_of(
 ) -> tuple[Plan, list[str]]:
     """The rules of a request as a plan under which a full list exists, and the paths of those that had to go.
 
-    If no full list exists, one rule is dropped: the last by whose going there is one; if none alone helps, the last goes, and so on.
+    A full list has ``length`` items, or all candidates where there are fewer. Where the rules together leave none, they are
+    taken in their order, and each is kept with which, beside those kept before, a full list still exists.
 
     Args:
         groups: of each candidate, by name.
@@ -263,46 +215,78 @@ def plan_of(
                 f"rules[{place}].of",
                 f"is '{rule.of}', which is no group of the request and no category of items.{known}",
             )
-    kept, budget = list(range(len(rules))), [NODES]
-
-    def planned(some: Sequence[int]) -> Plan | None:
-        budget[0] = max(budget[0], 4 * length)  # enough for rules under which any way leads to the end
-        return _plan([rules[place] for place in some], candidates, groups, length, budget)
-
-    while (plan := planned(kept)) is None:
-        without = [[other for other in kept if other != place] for place in reversed(kept)]
-        kept = next((some for some in without if planned(some) is not None), without[0])
+    length, budget = min(length, len(candidates)), [NODES]
+    parts = _parts(rules, candidates, groups, length)
+    everything = _plan(parts, len(candidates), length, budget)
+    if everything is not None:
+        return everything, []
+    plan, kept = _plan([], len(candidates), length, budget), list[int]()
+    assert plan is not None
+    for place in range(len(rules)):
+        there = plan.some_list()
+        more = _plan([parts[at] for at in (*kept, place)], len(candidates), length, budget, there)
+        if more is not None:
+            plan = more
+            kept.append(place)
+    budget[0] = NODES  # for writing the list
     return plan, [f"rules[{place}]" for place in range(len(rules)) if place not in kept]
 
 
-def _plan(
-    rules: Sequence[Rule], candidates: Sequence[Id], groups: Groups, length: int, budget: list[int]
-) -> Plan | None:
-    """None where no full list exists."""
+@dataclass(frozen=True)
+class _Part:
+    """A rule in places of candidates; ``possible``: not where it pins what cannot be pinned."""
+
+    out: frozenset[int] = frozenset()
+    pin: tuple[int, int] | None = None  # position, candidate
+    codes: list[int] = field(default_factory=list)
+    most: int = 0
+    window: int = 0
+    possible: bool = True
+
+
+def _parts(rules: Sequence[Rule], candidates: Sequence[Id], groups: Groups, length: int) -> list[_Part]:
     place_of = {str(item): at for at, item in enumerate(candidates)}
-    out = {place_of[str(item)] for rule in rules for item in rule.exclude or () if str(item) in place_of}
-    if len(out) == len(candidates):
-        return None
-    length = min(length, len(candidates) - len(out))
-    pinned: dict[int, int] = {}
+    parts = []
     for rule in rules:
-        if rule.pin is None or rule.position is None:
-            continue
-        at, position = place_of.get(str(rule.pin)), rule.position - 1
-        if at is None or at in out or position >= length or pinned.get(position, at) != at:
-            return None
-        if any(other == at and where != position for where, other in pinned.items()):
-            return None
-        pinned[position] = at
-    counting = [rule for rule in rules if rule.of is not None]
-    codes = np.zeros((COUNTED, len(candidates)), np.int64)
+        if rule.exclude is not None:
+            found = (place_of.get(str(item)) for item in rule.exclude)
+            parts.append(_Part(out=frozenset(at for at in found if at is not None)))
+        elif rule.pin is not None and rule.position is not None:
+            at, position = place_of.get(str(rule.pin)), rule.position - 1
+            parts.append(
+                _Part(possible=False) if at is None or position >= length else _Part(pin=(position, at))
+            )
+        else:
+            assert rule.of is not None
+            window = min(rule.distance or rule.window or length, length)
+            parts.append(_Part(codes=_codes(groups[rule.of]), most=rule.at_most or 1, window=window))
+    return parts
+
+
+def _plan(
+    parts: Sequence[_Part], count: int, length: int, budget: list[int], known: Sequence[int] = ()
+) -> Plan | None:
+    """None where no full list exists, or none was found.
+
+    Args:
+        count: of the candidates.   known: a full list that keeps some of the rules, and may keep all.
+    """
+    out = frozenset[int]().union(*(part.out for part in parts))
+    pins = {part.pin for part in parts if part.pin is not None}
+    pinned = dict(pins)
+    if (
+        not all(part.possible for part in parts)
+        or len(pins) > min(len(pinned), len(set(pinned.values())))  # two at one place, or one at two
+        or out.intersection(pinned.values())
+        or count - len(out) < length
+    ):
+        return None
+    codes = np.zeros((COUNTED, count), np.int64)
     most, window = [length] * COUNTED, [1] * COUNTED
-    for row, rule in enumerate(counting):
-        assert rule.of is not None
-        codes[row] = _codes(groups[rule.of])
-        most[row] = rule.at_most or 1
-        window[row] = min(rule.distance or rule.window or length, length)
-    plan = Plan(length, pinned, frozenset(out), codes, most, window, budget=budget)
+    for row, part in enumerate(part for part in parts if part.codes):
+        codes[row], most[row], window[row] = part.codes, part.most, part.window
+    budget[0] = max(budget[0], length)  # enough for rules under which any way leads to the end
+    plan = Plan(length, pinned, out, codes, most, window, budget=budget, known=known)
     return plan if plan.completable([]) else None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from slatewise.data.schema import Manifest
 from slatewise.errors import ConfigError, DataError
@@ -15,8 +16,10 @@ from slatewise.ranker import Ranker
 from slatewise.rng import child_seed
 from slatewise.serving.buckets import Buckets
 from slatewise.simulators import build_truth
+from slatewise.simulators.store_v1 import Feedback
 
 CHUNK = 1024
+KINDS = tuple(field.name for field in fields(Feedback))  # of feedback that a simulated log has
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ def simulate(
     """The log, in the log schema, with the column ``arm``.
 
     Units fall into arms of equal shares; requests are new ones of the store, none that it logged for training.
+    ``propensity`` is the probability of the shown list in its arm: the shares of the arm's rankers that write this very
+    list; null where one of them draws its lists.
 
     Args:
         unit: ``user_id`` or ``request_id``: what falls into an arm.
@@ -66,16 +71,31 @@ def simulate(
     arm_R = [by_unit.of(str(one)) for one in asked[unit]]
     ranker_R = np.array([by_request[arm].of(str(at)) for at, arm in enumerate(arm_R)])
     length = next(iter(rankers.values())).length
-    lists_RL = np.zeros((requests, length), np.int64)
-    done = 0
-    for name in dict.fromkeys(ranker_R.tolist()):
-        rows = np.flatnonzero(ranker_R == name)
+    known = {name: all(rankers[one].policy.certain for one in arm.rankers) for name, arm in arms.items()}
+    rows_of = {
+        name: np.flatnonzero(
+            [
+                chosen == name or (known[arm] and name in arms[arm].rankers)
+                for arm, chosen in zip(arm_R, ranker_R, strict=True)
+            ]
+        )
+        for name in rankers
+    }
+    lists_RL, written = np.zeros((requests, length), np.int64), dict[str, NDArray[np.int64]]()
+    done, total = 0, sum(map(len, rows_of.values()))
+    for name, rows in rows_of.items():
+        written[name] = np.full((requests, length), -1)
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
             batch = rankers[name].transform.batch(asked[part])
-            lists_RL[part] = rankers[name].rank_batch(batch, length).order_BL.cpu().numpy()
+            written[name][part] = rankers[name].rank_batch(batch, length).order_BL.cpu().numpy()
             done += len(part)
-            progress(done, requests)
+            progress(done, total)
+        lists_RL[ranker_R == name] = written[name][ranker_R == name]
+    propensity_R = np.zeros(requests)
+    for name, lists_of in written.items():
+        share_R = np.array([_share(arms[arm], name) for arm in arm_R])
+        propensity_R += share_R * (lists_of == lists_RL).all(1)
     lists = torch.from_numpy(lists_RL)
     feedback = store.sample(drawn.user_B, drawn.item_BN, lists, child_seed(seed, "ab", "feedback"))
     kinds = {f"feedback_{kind}": pl.Series(values.tolist()) for kind, values in vars(feedback).items()}
@@ -86,9 +106,13 @@ def simulate(
         exposed=shown,
         arm=pl.Series(arm_R),
         model_version=pl.Series(version_R),
-        propensity=pl.lit(1.0),
+        propensity=pl.Series(propensity_R).set(~pl.Series([known[arm] for arm in arm_R]), None),
         **kinds,
     )
+
+
+def _share(arm: Arm, ranker: str) -> float:
+    return arm.rankers.get(ranker, 0.0) / sum(arm.rankers.values())
 
 
 def read_mix(text: str) -> Arm:

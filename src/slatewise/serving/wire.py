@@ -6,6 +6,7 @@ Names are those of the log schema. A body that is not what it should be is answe
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
         log_prob: of the list under the ranker, in nats; null where it has none.
         ranker: which arm answered.   model: its version.
         fallback: why the list is the candidates' own order (``deadline``); null: the ranker wrote it.
-        dropped_rules: paths of rules that no full list can keep.
+        dropped_rules: paths of rules that no full list can keep beside the others.
         recorded: ``yes``: it is in the feedback log. ``soon``: it was handed over. ``no``: it is not logged.
     """
 
@@ -150,13 +151,15 @@ class Limits(Frozen):
 
     Attributes:
         requests: of one call.   candidates: of one request.   history: items of a history that is sent along.
-        names: features, or values of context, of one request.
+        names: features, or values of context, of one request, of its user, or of one of its items.
+        kinds: different sets of features that the ``items`` of one request name; each set is encoded by itself.
     """
 
     requests: int = 256
     candidates: int = 1024
     history: int = 2000
     names: int = 256
+    kinds: int = 32
 
 
 def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> None:
@@ -172,6 +175,8 @@ def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> N
     _at_most("features", asked.features, limits.names)
     _at_most("context", asked.context, limits.names)
     _at_most("groups", asked.groups, limits.names)
+    _at_most("user", asked.user or {}, limits.names)
+    _check_items(asked.items, limits)
     check_question(asked)
     if asked.length is not None and not 1 <= asked.length <= longest:
         raise RequestError("length", f"is {asked.length}; allowed are 1 to {longest}.")
@@ -199,6 +204,18 @@ def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> N
                 name,
                 f"has {len(values)} entries for {len(asked.history)} items of the history; they must be aligned.",
             )
+
+
+def _check_items(items: Mapping[str, Mapping[str, Any]], limits: Limits) -> None:
+    _at_most("items", items, limits.candidates)
+    for name, features in items.items():
+        _at_most(f"items.{name}", features, limits.names)
+    kinds = len({frozenset(features) for features in items.values()})
+    if kinds > limits.kinds:
+        raise RequestError(
+            "items",
+            f"name {kinds} different sets of features; at most {limits.kinds} are allowed here, so give all items the same.",
+        )
 
 
 def _at_most(field: str, values: Any, most: int) -> None:

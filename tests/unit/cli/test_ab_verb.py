@@ -11,7 +11,11 @@ import pytest
 
 from commands import call
 from slatewise.data.check import check_requests
+from slatewise.errors import DataError
+from slatewise.evaluation import experiment
 from slatewise.ranker import Ranker
+from slatewise.serving.simulate import Arm, simulate
+from slatewise.simulators.store_v1 import Store
 from slatewise.testing.backend import example_ranker
 from slatewise.testing.fixtures import example_data
 
@@ -124,11 +128,50 @@ def test_an_experiment_is_simulated_and_judged(runs: Path, tmp_path: Path, monke
     assert pl.read_parquet(again).equals(frame)
 
 
+def test_the_propensity_of_a_mix_is_the_share_of_those_that_write_the_list() -> None:
+    one, two, drawing = example_ranker(), example_ranker(), example_ranker()
+    for weight in two.policy.parameters():
+        weight.data *= -1.0
+    drawing.policy.use("sample")
+    rankers = {"one": one, "same": one, "two": two, "drawing": drawing}
+    mixes = {
+        "mix": {"one": 3.0, "two": 7.0},
+        "alike": {"one": 0.5, "same": 0.5},
+        "unknown": {"one": 0.9, "drawing": 0.1},
+    }
+    arms = {name: Arm(name, shares) for name, shares in mixes.items()}
+    arms |= {name: Arm(name, {name: 1.0}) for name in ("one", "drawing")}
+    frame = simulate(example_data().manifest, rankers, arms, 600, 0)
+    by_arm = {name: frame.filter(arm=name) for name in arms}
+    assert by_arm["one"]["propensity"].unique().to_list() == [1.0]
+    np.testing.assert_allclose(by_arm["alike"]["propensity"], 1.0)
+    for name in ("unknown", "drawing"):
+        assert by_arm[name]["propensity"].null_count() == by_arm[name].height > 0
+    mixed = by_arm["mix"]
+    both = [
+        ranker.rank(mixed).group_by("request_id", maintain_order=True).agg("item_id")["item_id"].to_list()
+        for ranker in (one, two)
+    ]
+    wanted = [
+        0.3 * (a == shown) + 0.7 * (b == shown)
+        for a, b, shown in zip(*both, mixed["exposed"].to_list(), strict=True)
+    ]
+    np.testing.assert_allclose(mixed["propensity"], wanted)
+    assert {0.3, 0.7} <= set(np.round(wanted, 6))
+    assert not check_requests(frame)
+
+
+TWO = "--simulate {data} --ranker one={runs}/one --ranker two={runs}/two "
 WRONG_SIMULATIONS = [
     ("--simulate {data}", "needs rankers"),
     ("--ranker one={runs}/one", "give --simulate DATA, too"),
     ("--simulate {data} --ranker one={runs}/one --mix a=one:x", "is no mix"),
     ("--simulate {data} --ranker one={runs}/one --mix a=three:1", "names the ranker 'three'"),
+    ("--simulate {data} --ranker one={runs}/one", "two arms or more, got one"),
+    (TWO + "--metric clik", "no metric 'clik'. Did you mean 'click'? The log has: click, conversion, value"),
+    (TWO + "--control three", "no control 'three'"),
+    (TWO + "--share one=0.5", "name every arm"),
+    (TWO + "--planned 0", "planned is 0"),
 ]
 
 
@@ -136,8 +179,26 @@ WRONG_SIMULATIONS = [
 def test_what_cannot_be_simulated_is_said(
     options: str, said: str, runs: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
+    monkeypatch.setattr(Store, "sample", None)  # all of it is said before anything is simulated
     options = options.format(data=example_data().path, runs=runs)
     code, _, error = call(monkeypatch, capsys, "ab", f"{tmp_path}/log.parquet", *options.split())
     assert code == 2
     assert said in error
     assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_after_the_simulation_leaves_no_log(
+    runs: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    log = tmp_path / "log.parquet"
+    line = [str(log), *TWO.format(data=example_data().path, runs=runs).split(), "--requests", "300", "--json"]
+
+    def fails(*_, **__):
+        raise DataError("no space left.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(experiment, "judge", fails)
+        assert call(broken, capsys, "ab", *line)[0] == 2
+    assert not list(tmp_path.iterdir())
+    assert call(monkeypatch, capsys, "ab", *line)[0] == 0
+    assert log.exists()

@@ -12,6 +12,8 @@ from slatewise.decoding import beam, diverse, greedy, gumbel, markov, random, sa
 from slatewise.errors import ConfigError
 from slatewise.generators.base import CLOSED, Generator, list_mask
 from slatewise.names import available
+from slatewise.policies import decode
+from slatewise.policies.decode import Decode
 from slatewise.rng import torch_rng
 
 STRATEGIES = [greedy, sample, gumbel, beam, tree, markov, random, diverse]
@@ -53,6 +55,13 @@ def test_one_seed_one_answer_and_no_dropout(strategy) -> None:
     assert not generator.tower.training
     changed = not torch.equal(_propose(strategy, generator, memory, seed=4), quiet)
     assert changed == (strategy in RANDOM)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_policy_that_draws_lists_says_so(strategy) -> None:
+    decoder = strategy.__name__.rsplit(".", 1)[-1]
+    policy = Decode(make_generator(), decode.Config(decoder=decoder))
+    assert policy.certain == (strategy not in RANDOM)
 
 
 @pytest.mark.parametrize("kind", ["autoregressive", "scorer"])

@@ -12,7 +12,7 @@ from scipy import stats
 from slatewise.data.check import normalise
 from slatewise.errors import ConfigError, DataError
 from slatewise.evaluation.arms import Mean, holm, mean_of, relative_to, sample_ratio, welch
-from slatewise.evaluation.experiment import judge, read_experiment
+from slatewise.evaluation.experiment import Experiment, judge, read_experiment
 from slatewise.evaluation.experiment_report import notes, write
 from slatewise.evaluation.results import mean_and_error
 from slatewise.evaluation.sequential import Config
@@ -84,15 +84,62 @@ def test_three_arms_are_held_against_the_largest_and_holm_counts_them() -> None:
         ("b", "unit"),
     ]
     first, second = verdict.differences[:2]
-    assert sorted([first.p_holm, second.p_holm]) == sorted(holm([first.p, second.p]))
+    assert sorted([first.p_holm, second.p_holm]) == sorted(holm(np.array([first.p, second.p])))
     assert [one.arm for one in verdict.sequential] == ["a", "b"]
     assert verdict.ratio.p == 1.0
 
 
 def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []
+    together = np.array([[0.01, 0.9], [0.04, 0.8], [0.03, 0.01]])
+    np.testing.assert_allclose(holm(together).T, [holm(one) for one in together.T])
+
+
+def test_told_apart_is_what_holm_says() -> None:
+    """A/A with eight arms beside the control, some of which one test alone would call."""
+    alone = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        arm, value, names = rng.integers(0, 9, 6000), rng.exponential(size=6000), tuple("abcdefghi")
+        experiment = Experiment("value", "user_id", names, arm, np.arange(6000), value, {}, {})
+        verdict = judge(experiment, config=Config(planned=800))
+        for one in verdict.sequential:
+            assert (one.crossed is not None) == (one.p_holm < 0.05)
+            alone += one.p < 0.05 <= one.p_holm
+        final = holm(np.array([one.p for one in verdict.sequential]))
+        np.testing.assert_allclose([one.p_holm for one in verdict.sequential], final)
+    assert alone > 0
+
+
+def test_when_arms_are_told_apart_is_when_a_look_at_that_request_says_so() -> None:
+    rng = np.random.default_rng(0)
+    arm = rng.integers(0, 4, 8000)
+    click = (rng.random(8000) < np.array([0.3, 0.33, 0.36, 0.4])[arm]).astype(float)
+    more = {
+        "user_id": np.arange(8000),
+        "timestamp": np.arange(8000),
+        "feedback_click": [[one, 0.0, 0.0] for one in click],
+        "arm": [f"a{one}" for one in arm],
+    }
+    frame = log(8000, **more)
+    said = judge(read_experiment(frame, "click", "user_id"), control="a0").sequential
+    assert sum(one.crossed is not None for one in said) >= 2
+    for one in said:
+        if one.crossed is None:
+            continue
+        pair = (frame["arm"].is_in(["a0", one.arm])).to_numpy()
+        at = int(np.flatnonzero(pair)[one.crossed - 1])
+        row = [later.arm for later in said].index(one.arm)
+        looks = []
+        for end in (
+            at,
+            np.flatnonzero(pair)[one.crossed] + 1,
+        ):  # the requests before it; up to the pair's next
+            part = read_experiment(frame.head(int(end)), "click", "user_id")
+            looks.append(judge(part, control="a0").sequential[row].p_holm < 0.05)
+        assert looks == [False, True]
 
 
 def test_relative_by_hand() -> None:

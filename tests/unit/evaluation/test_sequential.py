@@ -89,6 +89,32 @@ def test_without_units_or_variation_there_is_no_verdict() -> None:
     assert np.isinf(path.half_T).all()
 
 
+def test_a_burn_in_without_an_event_does_not_end_the_test() -> None:
+    """What came before the first event decides nothing: neither the intervals' width nor what is found."""
+    rng = np.random.default_rng(0)
+    users, treated = np.arange(40_000), rng.random(40_000) < 0.5
+    value = (rng.random(40_000) < np.where(treated, 0.005, 0.002)).astype(float)
+    value[:400] = 0.0
+    path = walk(value, users, treated)
+    first = int(np.flatnonzero(value)[0]) + 1
+    before = path.request_T < first
+    assert before.sum() > 100
+    assert np.isinf(path.half_T[before]).all()
+    assert (path.p_T[before] == 1).all()
+    assert np.isfinite(path.half_T[~before]).all()
+    assert path.half_T[-1] < 3 * path.fixed_T[-1]
+    assert path.p_T[-1] < 1e-4
+
+
+def test_an_arm_without_any_event_is_told_apart() -> None:
+    value, users = np.zeros(8000), np.arange(8000)
+    treated = users % 2 == 0
+    value[1::50] = 1.0  # of the control alone
+    path = walk(value, users, treated, Config(planned=8000))
+    assert path.p_T[-1] < 1e-6
+    assert path.difference_T[-1] + path.half_T[-1] < 0
+
+
 def shares_of_calls(count: int, **how) -> tuple[float, float]:
     """Of so many A/A experiments: how many the sequential test calls at any look, and how many a fixed one."""
     calls = []
@@ -103,6 +129,21 @@ def test_looking_all_the_time_at_no_difference() -> None:
     always, fixed = shares_of_calls(200, users=800, requests=4000)
     assert always <= 0.05
     assert fixed > 0.15  # what looking does to a test that is made for one look
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_rare_events_in_arms_of_any_share(share: float) -> None:
+    """A thousand A/A experiments with 10 to 40 events, most of them with none in the burn-in."""
+    calls = []
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        treated, value = rng.random(12_000) < share, (rng.random(12_000) < 0.002).astype(float)
+        path = walk(value, np.arange(12_000), treated)
+        calls.append((path.p_T[-1] < 0.05, (np.abs(path.difference_T) > path.fixed_T).any()))
+    always, fixed = np.mean(calls, axis=0)
+    print(f"always-valid {always:.1%}, fixed {fixed:.1%}")
+    assert always <= 0.05
+    assert fixed > 0.2
 
 
 KINDS = {

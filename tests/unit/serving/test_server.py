@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def test_features_of_a_request_are_those_of_the_tables(client: TestClient) -> No
     assert any(changed)
     wrong = client.post("/v1/rank", json=ASKED | {"items": {"i1": {known[0]: {"a": 1}}}})
     assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "items")
+    in_any_order = {f"i{at}": dict.fromkeys(names, 1.0) for at, names in enumerate(permutations(known[:5]))}
+    assert client.post("/v1/rank", json=ASKED | {"items": in_any_order}).status_code == 200
 
 
 WRONG: list[tuple[Any, int, str]] = [
@@ -147,6 +150,10 @@ WRONG: list[tuple[Any, int, str]] = [
     ({"candidates": [1, 2], "features": {"price": [1]}}, 422, "features.price"),
     ({"candidates": [1, 2], "features": {"": [1, 2]}}, 422, "features"),
     ({"candidates": [1], "context": {"device": [1]}}, 422, "context[...]"),
+    ({"candidates": [1], "items": {f"i{at}": {"a": 1} for at in range(1025)}}, 422, "items"),
+    ({"candidates": [1], "items": {f"i{at}": {f"f{at}": 1} for at in range(33)}}, 422, "items"),
+    ({"candidates": [1], "items": {"i1": {f"f{at}": 1 for at in range(257)}}}, 422, "items.i1"),
+    ({"candidates": [1], "user": {f"f{at}": 1 for at in range(257)}}, 422, "user"),
     ({"candidates": [1], "length": 0}, 422, "length"),
     ({"candidates": [1], "length": 5}, 422, "length"),
     ({"candidates": [1], "deadline_ms": -1}, 422, "deadline_ms"),

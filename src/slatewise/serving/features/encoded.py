@@ -69,7 +69,7 @@ class Encoder:
             self._known.pop(name, None)  # it goes to the end of those that are remembered
             self._known[name] = body, None
             if (row := self._read(body)) is not None:
-                alike.setdefault(tuple(row), {})[name] = row
+                alike.setdefault(tuple(sorted(row)), {})[name] = row
         for columns, group in alike.items():
             self._encode(columns, group, fresh)
 
