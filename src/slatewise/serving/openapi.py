@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from slatewise.serving.checks import MAX_ID, MAX_INT, NAME
+from slatewise.serving.checks import MAX_ID, MAX_INT, MAX_RECORDS, NAME
 from slatewise.serving.records import Feedback
 from slatewise.serving.settings import Settings
 from slatewise.serving.wire import ErrorAnswer, FeedbackAnswer, RankAnswer, RankRequest
@@ -30,6 +30,10 @@ def document(settings: Settings, version: str) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
     _tighten(components, settings)
     keyed: list[Any] = [{"key": []}] if settings.keys else []
+    rank = _call(
+        "Rank one request, or a list of them", "RankRequest", "RankAnswer", settings.allowed.requests, keyed
+    )
+    feedback = _call("Say what users did with a list", "Feedback", "FeedbackAnswer", MAX_RECORDS, keyed)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -38,12 +42,8 @@ def document(settings: Settings, version: str) -> dict[str, Any]:
             "description": "The best ordered list of a request's candidates, and feedback on it.",
         },
         "paths": {
-            "/v1/rank": {
-                "post": _call("Rank one request, or a list of them", "RankRequest", "RankAnswer", keyed)
-            },
-            "/v1/feedback": {
-                "post": _call("Say what users did with a list", "Feedback", "FeedbackAnswer", keyed)
-            },
+            "/v1/rank": {"post": rank},
+            "/v1/feedback": {"post": feedback},
             "/v1/info": {"get": _get("The rankers and their limits", keyed)},
             "/metrics": {"get": _get("Counters, in Prometheus' form", keyed, "text/plain")},
             "/livez": {"get": _get("The process answers", [])},
@@ -76,12 +76,15 @@ def _tighten(components: dict[str, Any], settings: Settings) -> None:
     ]
 
 
-def _call(summary: str, asked: str, answered: str, keyed: list[Any]) -> dict[str, Any]:
+def _call(summary: str, asked: str, answered: str, most: int, keyed: list[Any]) -> dict[str, Any]:
     return {
         "summary": summary,
         "security": keyed,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _or_several(asked)}}},
-        "responses": {"200": _answer("Done", _or_several(answered)), **_faults(*FAULTS)},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _or_several(asked, most)}},
+        },
+        "responses": {"200": _answer("Done", _or_several(answered, most)), **_faults(*FAULTS)},
     }
 
 
@@ -91,9 +94,9 @@ def _get(summary: str, keyed: list[Any], kind: str = "application/json") -> dict
     return {"summary": summary, "security": keyed, "responses": responses}
 
 
-def _or_several(name: str) -> dict[str, Any]:
+def _or_several(name: str, most: int) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
-    return {"oneOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    return {"oneOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}]}
 
 
 def _faults(*codes: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,17 +79,15 @@ class Service:
         Raises:
             RequestError: one of them is not allowed; none is ranked.   UnavailableError: the queue is full.
         """
-        if len(requests) > self.settings.limits.requests or not requests:
-            raise RequestError(
-                "body", f"has {len(requests)} requests; send 1 to {self.settings.limits.requests} at a time."
-            )
+        most = self.settings.allowed.requests
+        if not 1 <= len(requests) <= most:
+            raise RequestError("body", f"has {len(requests)} requests; send 1 to {most} at a time.")
         came = time.monotonic()
         prepared = []
         for place, request in enumerate(requests):
             with _at(place if several else None):
                 prepared.append(self._prepare(request))
-        jobs = [self._submit(asked, model, came) for asked, model in prepared]
-        listed = [await future for future in jobs]
+        listed = [await future for future in self._submit(prepared, came)]
         recorded = await self._record(prepared, listed)
         answers = zip(prepared, listed, recorded, strict=True)
         return [self._answer(asked, model, one, said) for (asked, model), one, said in answers]
@@ -110,19 +109,33 @@ class Service:
         most = model.artifact.manifest.limits.candidates
         check_rank(request, self.settings.limits, most, model.longest)
 
-    def _submit(self, asked: Asked, model: Model, came: float) -> asyncio.Future[Listed]:
+    def _submit(self, prepared: Sequence[tuple[Asked, Model]], came: float) -> list[asyncio.Future[Listed]]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Listed] = loop.create_future()
+        futures = [loop.create_future() for _ in prepared]
+        jobs = [
+            self._job(asked, model, came, loop, future)
+            for (asked, model), future in zip(prepared, futures, strict=True)
+        ]
+        self.batcher.submit(jobs)
+        for job, future in zip(jobs, futures, strict=True):
+            if job.due is not None:
+                timer = loop.call_at(loop.time() + job.due - time.monotonic(), self._late, job, future)
+                future.add_done_callback(partial(_cancel, timer))
+            for shadow in self.fleet.shadowing():
+                self.batcher.offer(self._shadow(job.asked, shadow, future))
+        return futures
+
+    def _job(
+        self,
+        asked: Asked,
+        model: Model,
+        came: float,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Listed],
+    ) -> Job:
         allowed = asked.request.deadline_ms or self.settings.deadline_ms
         due = came + allowed / 1000 if allowed else None
-        job = Job(asked, model, lambda answer: self._deliver(loop, future, answer), due)
-        self.batcher.submit(job)
-        if due is not None:
-            timer = loop.call_at(loop.time() + due - time.monotonic(), self._late, job, future)
-            future.add_done_callback(lambda _: timer.cancel())
-        for shadow in self.fleet.shadowing():
-            self._shadow(asked, shadow, future)
-        return future
+        return Job(asked, model, lambda answer: self._deliver(loop, future, answer), due)
 
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | Exception
@@ -141,8 +154,8 @@ class Service:
             job.dropped = True
             _settle(future, job.model.fallback(job.asked, LATE))
 
-    def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
-        """Let a shadow rank the same, if there is time, and count how much of its list was served."""
+    def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> Job:
+        """A shadow's turn at the same request; it counts how much of its list was served."""
 
         def compare(answer: Listed | Exception) -> None:
             if isinstance(answer, Listed) and future.done() and not future.exception():
@@ -151,8 +164,7 @@ class Service:
                 self.numbers.shadow.labels(shadow.name, "yes").inc(shared)
                 self.numbers.shadow.labels(shadow.name, "no").inc(len(answer.items) - shared)
 
-        if self.batcher.waiting < self.settings.batch.batch:
-            self.batcher.submit(Job(asked, shadow, compare))
+        return Job(asked, shadow, compare)
 
     def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposure) -> RankAnswer:
         self.numbers.lists.labels(model.name, listed.fallback or "no").inc()
@@ -265,6 +277,10 @@ class Service:
                 self.numbers.features.labels(what).set(count)
         if self.recorder:
             self.numbers.features.labels("lost_events").set(self.recorder.lost_events)
+
+
+def _cancel(timer: asyncio.TimerHandle, _: object) -> None:
+    timer.cancel()
 
 
 def _settle(future: asyncio.Future[Listed], answer: Listed | Exception) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from slatewise.config import Frozen
+from slatewise.config import Frozen, replace
 from slatewise.errors import ConfigError
 from slatewise.serving.batcher import BatchConfig
 from slatewise.serving.combine import read_rules
@@ -61,6 +61,11 @@ class Settings(Frozen):
     watch_seconds: Annotated[float, Meta(ge=0)] = 2.0
     studio: bool = False
     retry_seconds: Annotated[int, Meta(ge=1)] = 1
+
+    @property
+    def allowed(self) -> Limits:
+        """What one call may ask for: its requests must find room in an empty queue."""
+        return replace(self.limits, requests=min(self.limits.requests, self.batch.pending))
 
     def check(self) -> None:
         """Refuse what cannot be.

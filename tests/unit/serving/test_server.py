@@ -341,10 +341,87 @@ def test_what_is_late_in_the_queue_fails_alone(artifact: Path) -> None:
         return Job(asked, model, lambda answer: told.__setitem__(name, answer), due)
 
     late = job("late", 0.0, rules=[Rule(of="colour", distance=2)])
-    batcher._rank([late, job("fine", None)])
+    batcher.submit([late, job("fine", None)])
     batcher.close()
     assert isinstance(told["late"], RequestError)
     assert len(told["fine"].items) == 4
+
+
+class Paced:
+    """In a model's place: ranks in so many seconds."""
+
+    def __init__(self, name: str = "main") -> None:
+        self.name, self.seconds = name, 0.0
+
+    def rank(self, asked: Any) -> list[models.Listed]:
+        time.sleep(self.seconds)
+        return [models.Listed([]) for _ in asked]
+
+    def fallback(self, asked: Any, why: str) -> models.Listed:
+        return models.Listed([], fallback=why)
+
+
+def fallbacks(batcher: Batcher, model: Any, count: int) -> int:
+    """How many of so many requests, one after the other, each with 100 ms, are not ranked."""
+    answers: list[Any] = []
+    for at in range(count):
+        job = Job(ASKED, model, answers.append, time.monotonic() + 0.1)  # type: ignore[arg-type]
+        batcher.submit([job])
+        wait_for(lambda at=at: len(answers) > at, pause=0.001)
+    return sum(answer.fallback is not None for answer in answers)
+
+
+def test_a_batch_that_took_long_once_makes_no_other_late() -> None:
+    batcher, model, other = Batcher(BatchConfig()), Paced(), Paced("other")
+    model.seconds = 0.15
+    fallbacks(batcher, model, 1)  # all that is known of it
+    model.seconds = 0.0
+    assert fallbacks(batcher, model, 20) <= 1
+    model.seconds = 0.15
+    fallbacks(batcher, model, 1)
+    model.seconds = 0.0
+    assert fallbacks(batcher, model, 20) == 0
+    model.seconds = 0.15
+    assert fallbacks(batcher, model, 6) >= 1  # it is slow now
+    assert fallbacks(batcher, other, 5) == 0  # which says nothing of another
+    model.seconds = 0.0
+    assert fallbacks(batcher, model, 20) <= 5
+    batcher.close()
+
+
+def test_a_shadow_ranks_only_when_nobody_waits_and_takes_no_room() -> None:
+    """A queue of one: what is offered neither fills it nor goes first."""
+    batcher, model, order = Batcher(BatchConfig(batch=2, pending=1)), Paced(), list[str]()
+    model.seconds = 0.1
+
+    def job(name: str) -> Job:
+        return Job(ASKED, model, lambda answer: order.append(name))  # type: ignore[arg-type]
+
+    batcher.submit([job("first")])
+    wait_for(lambda: not batcher.waiting)
+    for name in ("shadow 1", "shadow 2", "shadow 3"):
+        batcher.offer(job(name))
+    batcher.submit([job("second")])
+    wait_for(lambda: len(order) == 4)
+    batcher.close()
+    assert order == ["first", "second", "shadow 1", "shadow 2"]
+
+
+def test_a_call_that_finds_no_room_leaves_nothing_in_the_queue(artifact: Path, slow: list[Slow]) -> None:
+    arms = (read_arm(f"main={artifact}"), read_arm(f"next={artifact}", shadow=True))
+    with TestClient(create(settings(artifact, arms=arms, batch=BatchConfig(batch=1, pending=4)))) as client:
+        assert client.get("/v1/info").json()["limits"]["requests"] == 4
+        too_many = client.post("/v1/rank", json=[ASKED] * 5)
+        assert (too_many.status_code, too_many.json()["error"]["field"]) == (422, "body")
+        slow[0].hold.clear()
+        threads, answers = in_threads(client, 4)
+        wait_for(lambda: queued(client) == 3)
+        assert client.post("/v1/rank", json=[ASKED] * 3).status_code == 503
+        assert queued(client) == 3
+        slow[0].hold.set()
+        for thread in threads:
+            thread.join()
+        assert {answer.status_code for answer in answers} == {200}
 
 
 def test_a_full_queue_says_when_to_come_again(artifact: Path, slow: list[Slow]) -> None:
@@ -459,11 +536,11 @@ def test_a_new_artifact_takes_the_place_of_the_old_one(artifact: Path, tmp_path:
         assert 'slatewise_swaps_total{outcome="refused",ranker="main"} 1.0' in counted
 
 
-def wait_for(happened: Any, seconds: float = 20.0) -> None:
+def wait_for(happened: Any, seconds: float = 20.0, pause: float = 0.02) -> None:
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def test_keys_open_and_nothing_else_does(artifact: Path, tmp_path: Path) -> None:
