@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from slatewise.serving.checks import MAX_ID, MAX_INT, MAX_RECORDS, NAME
+from slatewise.serving.checks import MAX_FEEDBACK, MAX_ID, MAX_INT, MAX_RECORDS, MAX_SECONDS, NAME
 from slatewise.serving.records import Feedback
 from slatewise.serving.settings import Settings
 from slatewise.serving.wire import ErrorAnswer, FeedbackAnswer, RankAnswer, RankRequest
@@ -60,10 +60,17 @@ def _tighten(components: dict[str, Any], settings: Settings) -> None:
     """Bounds that are checked behind the types."""
     asked, event = components["RankRequest"]["properties"], components["Feedback"]["properties"]
     asked["candidates"] |= {"minItems": 1, "maxItems": settings.limits.candidates, "uniqueItems": True}
-    ids = [asked["candidates"]["items"], *(asked[name] for name in ("user_id", "request_id"))]
+    met, times, values = (
+        asked[name]["anyOf"][0]["items"] for name in ("history", "history_timestamp", "history_feedback")
+    )
+    times |= {"minimum": -MAX_SECONDS, "maximum": MAX_SECONDS}
+    values |= {"minimum": -MAX_FEEDBACK, "maximum": MAX_FEEDBACK}
+    ids = [asked["candidates"]["items"], met, *(asked[name] for name in ("user_id", "request_id"))]
     for schema in (*ids, *(event[name] for name in ("request_id", "item_id", "event_id", "timestamp"))):
         for one in schema.get("anyOf", [schema]):
             one |= ID.get(one["type"], {})
+    for schema in (asked["request_id"]["anyOf"][0], event["request_id"]):
+        schema["minLength"] = 1
     event["kind"]["pattern"] = f"^{NAME.pattern}$"
     event["position"]["anyOf"][0] |= {"minimum": 1, "maximum": MAX_INT - 1}
     for name in ("features", "context"):

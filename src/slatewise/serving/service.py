@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from slatewise.config import to_plain
+from slatewise.config import replace, to_plain
 from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
 from slatewise.serving.checks import check_feedback
@@ -238,10 +238,13 @@ class Service:
         """
         if self.recorder is None:
             raise RequestError("body", "cannot be kept: this server has no feedback log (--log).")
+        if not events:
+            raise RequestError("body", "has no events; send at least one.")
         for place, event in enumerate(events):
             with _at(place if several else None):
                 check_feedback(event)
-        outcomes = await asyncio.wrap_future(self.recorder.submit(list(events)))
+        timed = [_timed(event) for event in events]
+        outcomes = await asyncio.wrap_future(self.recorder.submit(timed))
         answers = []
         for event, outcome in zip(events, outcomes, strict=True):
             assert isinstance(outcome, Received)
@@ -320,6 +323,11 @@ def _moment(request: RankRequest) -> int:
     if at is None or not -(2**63) <= at < 2**63:
         raise RequestError("timestamp", f"is {given!r}; allowed are seconds since 1970 and ISO 8601.")
     return at
+
+
+def _timed(event: Feedback) -> Feedback:
+    """An event with the microseconds of the log; a caller's number is what it is in the log schema, most likely seconds."""
+    return event if event.timestamp is None else replace(event, timestamp=_micros(event.timestamp))
 
 
 def _micros(number: float) -> int:

@@ -154,6 +154,9 @@ WRONG: list[tuple[Any, int, str]] = [
     ({"candidates": [1], "timestamp": 1e300}, 422, "timestamp"),
     ({"candidates": [1], "history": [1], "history_feedback": [1, 2]}, 422, "history_feedback"),
     ({"candidates": [1], "history_timestamp": [1]}, 422, "history_timestamp"),
+    ({"candidates": [1], "history": [1, 2], "history_timestamp": [1, 2**70]}, 422, "history_timestamp[1]"),
+    ({"candidates": [1], "history": ["a", "b\0"]}, 422, "history[1]"),
+    ({"candidates": [1], "request_id": ""}, 422, "request_id"),
     ([], 422, "body"),
     ([{"candidates": [1]}, {"candidates": [2, 2]}], 422, "[1].candidates[1]"),
     ([{"candidates": [1]}] * 300, 422, "body"),
@@ -168,6 +171,33 @@ def test_what_is_not_allowed_is_said_with_its_field(
     answer = client.post("/v1/rank", content=body if isinstance(body, str) else json.dumps(body))
     assert (answer.status_code, answer.json()["error"]["field"]) == (status, field)
     assert answer.json()["error"]["message"]
+
+
+def test_feedback_that_is_not_allowed_is_said_with_its_field(artifact: Path, tmp_path: Path) -> None:
+    event = {"request_id": "r1", "kind": "click", "position": 1}
+    wrong: list[tuple[Any, str]] = [
+        ([], "body"),
+        ([event] * 10_001, "body"),
+        ([event, event | {"request_id": ""}], "[1].request_id"),
+        (event | {"timestamp": 2**70}, "timestamp"),
+    ]
+    with TestClient(create(settings(artifact, log=str(tmp_path / "log.db")))) as client:
+        for body, field in wrong:
+            answer = client.post("/v1/feedback", json=body)
+            assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+
+
+def test_times_of_events_are_read_as_those_of_requests(artifact: Path, tmp_path: Path) -> None:
+    """Seconds, or microseconds: three days behind its list an event is late."""
+    at = 1_700_000_000
+    with TestClient(create(settings(artifact, log=str(tmp_path / "log.db"), wait_for_log=True))) as client:
+        client.post("/v1/rank", json=ASKED | {"timestamp": at})
+        event = {"request_id": "r1", "kind": "click", "position": 1}
+        outcomes = [
+            client.post("/v1/feedback", json=event | {"timestamp": time}).json()["outcome"]
+            for time in (at + 60, (at + 60) * 1_000_000, at + 3 * 86400, (at + 4 * 86400) * 1_000_000)
+        ]
+    assert outcomes == ["accepted", "duplicate", "late", "late"]
 
 
 def test_other_paths_and_methods_are_said(client: TestClient) -> None:
@@ -200,8 +230,51 @@ VALUES = st.recursive(
 )
 NAMES = [
     "candidates", "user_id", "request_id", "scores", "features", "context", "user", "items", "history", "history_feedback",
-    "history_timestamp", "timestamp", "length", "deadline_ms", "record",
+    "history_timestamp", "timestamp", "length", "deadline_ms", "record", "rules", "groups",
 ]  # fmt: skip
+NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
+IDS = st.one_of(st.sampled_from(ITEMS), st.integers(-(2**70), 2**70), st.text(max_size=4))
+SMALL = st.one_of(st.none(), st.integers(-1, 12))
+GROUP = st.sampled_from(["category", "brand", ""])
+RULES = st.one_of(
+    st.fixed_dictionaries({"exclude": st.lists(IDS, max_size=12)}),
+    st.fixed_dictionaries({"pin": IDS, "position": SMALL}),
+    st.fixed_dictionaries({"of": GROUP, "at_most": SMALL}, optional={"window": SMALL}),
+    st.fixed_dictionaries({"of": GROUP, "distance": SMALL}),
+)
+
+
+def aligned(values: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(values, min_size=size, max_size=size)
+
+
+LIKELY = {
+    "scores": aligned(NUMBERS, 10),
+    "features": st.dictionaries(
+        st.sampled_from(["price", "x"]), aligned(st.none() | NUMBERS, 10), max_size=2
+    ),
+    "history": aligned(IDS, 3),
+    "history_feedback": aligned(NUMBERS, 3),
+    "history_timestamp": aligned(st.integers(-(2**70), 2**70), 3),
+    "timestamp": NUMBERS,
+    "rules": st.lists(RULES, max_size=5),
+    "groups": st.dictionaries(GROUP, aligned(st.none() | IDS, 10), max_size=2),
+}
+"""Bodies of the right form, so that what is inside is met, too."""
+
+
+def holds(client: TestClient, asked: dict[str, Any]) -> None:
+    answer = client.post("/v1/rank", content=json.dumps(asked).encode(errors="surrogatepass"))
+    assert answer.status_code in (200, 400, 422)
+    if answer.status_code != 200:
+        assert answer.json()["error"]["field"]
+        return
+    found = answer.json()
+    served, length = {str(item) for item in found["items"]}, asked.get("length") or 4
+    assert len(served) == len(found["items"])
+    assert len(served) == min(length, len(asked["candidates"])) or asked.get("rules")
+    assert served <= {str(item) for item in asked["candidates"]}
+    assert all(math.isfinite(score) for score in found["scores"])
 
 
 @hypothesis_settings(
@@ -209,20 +282,15 @@ NAMES = [
 )
 @given(body=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), good=st.booleans())
 def test_no_body_makes_it_fail(client: TestClient, body: dict[str, Any], good: bool) -> None:
-    asked = (ASKED if good else {}) | body
-    answer = client.post("/v1/rank", content=json.dumps(asked).encode(errors="surrogatepass"))
-    assert answer.status_code in (200, 400, 422)
-    if answer.status_code != 200:
-        assert answer.json()["error"]["field"]
-        return
-    found = answer.json()
-    assert (
-        len(set(found["items"]))
-        == len(found["items"])
-        == min(asked.get("length") or 4, len(asked["candidates"]))
-    )
-    assert {str(item) for item in found["items"]} <= {str(item) for item in asked["candidates"]}
-    assert all(math.isfinite(score) for score in found["scores"])
+    holds(client, (ASKED if good else {}) | body)
+
+
+@hypothesis_settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(body=st.fixed_dictionaries({}, optional=LIKELY))
+def test_no_body_of_the_right_form_makes_it_fail(client: TestClient, body: dict[str, Any]) -> None:
+    holds(client, ASKED | body)
 
 
 def test_the_description_is_what_is_served(artifact: Path, tmp_path: Path) -> None:
