@@ -26,6 +26,7 @@ from slatewise.export.write import export
 from slatewise.serving import models, numbers
 from slatewise.serving.app import create
 from slatewise.serving.batcher import BatchConfig, Batcher, Job
+from slatewise.serving.fleet import Fleet
 from slatewise.serving.keys import Keys, add_key
 from slatewise.serving.log import open_log
 from slatewise.serving.numbers import Numbers
@@ -602,6 +603,58 @@ def test_a_new_artifact_takes_the_place_of_the_old_one(artifact: Path, tmp_path:
         counted = client.get("/metrics").text
         assert 'slatewise_swaps_total{outcome="swapped",ranker="main"} 2.0' in counted
         assert 'slatewise_swaps_total{outcome="refused",ranker="main"} 1.0' in counted
+
+
+def test_an_artifact_that_is_copied_piece_by_piece_is_taken_when_it_is_whole(
+    artifact: Path, tmp_path: Path
+) -> None:
+    other = example_ranker()
+    for weight in other.policy.parameters():
+        weight.data *= 1.2
+    new = export(other, tmp_path / "new", backends=["eager"])
+    place = shutil.copytree(artifact, tmp_path / "place")
+    fleet = Fleet(
+        (ArmSpec(name="main", path=str(place)),), lambda arm: models.load_model("main", Path(arm.path)), ""
+    )
+    first = fleet.models["main"].version
+
+    def put(path: Path) -> None:
+        (place / path.relative_to(new.path)).write_bytes(path.read_bytes())
+        fleet.refresh()
+
+    put(new.path / "manifest.json")
+    assert "is missing or is not the file that was exported" in fleet.refused["main"].reason
+    for path in sorted(new.path.rglob("*.*")):
+        if path.is_file() and path.name != "manifest.json":
+            put(path)
+    assert not fleet.refused
+    assert first != fleet.models["main"].version == new.manifest.model
+
+
+def test_an_artifact_that_fails_in_any_way_is_refused_and_the_next_one_taken(
+    artifact: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(artifact, tmp_path / "place")
+    sound = (place / "manifest.json").read_bytes()
+    failing = threading.Event()
+
+    def load(arm: ArmSpec) -> models.Model:
+        if failing.is_set():
+            raise ZeroDivisionError("by chance")
+        return models.load_model(arm.name, Path(arm.path))
+
+    fleet = Fleet((ArmSpec(name="main", path=str(place)),), load, "")
+    fleet.watch(0.02)
+    (place / "manifest.json").write_text(json.dumps(json.loads(sound) | {"backends": []}))
+    wait_for(lambda: fleet.refused)
+    assert "names no backend" in fleet.refused["main"].reason
+    failing.set()
+    (place / "manifest.json").write_bytes(sound + b"\n")
+    wait_for(lambda: "ZeroDivisionError: by chance" in fleet.refused["main"].reason)
+    failing.clear()
+    (place / "manifest.json").write_bytes(sound)
+    wait_for(lambda: not fleet.refused)
+    fleet.close()
 
 
 def wait_for(happened: Any, seconds: float = 20.0, pause: float = 0.02) -> None:
