@@ -95,9 +95,11 @@ def check_exposure(exposure: Exposure) -> None:
         RequestError: the first fault, with its field.
     """
     check_question(exposure)
-    for name in ("arm", "model_version"):
+    for name in ("arm", "model_version", "fallback"):
         if (value := getattr(exposure, name)) is not None:
             _id(name, value)
+    for at, rule in enumerate(exposure.dropped_rules):
+        _id(f"dropped_rules[{at}]", rule)
     _integer("timestamp", exposure.timestamp)
     _ids("served", exposure.served)
     _chosen(exposure)

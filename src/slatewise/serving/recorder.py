@@ -54,6 +54,10 @@ class Recorder:
         """See :meth:`GroupCommit.write`."""
         return self._commit.write(records)
 
+    async def within(self, seconds: float, writing: Future[list[Outcome]]) -> list[Outcome]:
+        """See :meth:`GroupCommit.within`."""
+        return await self._commit.within(seconds, writing)
+
     def recent(self, count: int) -> list[Exposure]:
         """The last exposures of the log, newest first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections import deque
@@ -36,6 +37,8 @@ from slatewise.serving.wire import FeedbackAnswer, RankAnswer, RankRequest, chec
 
 if TYPE_CHECKING:
     from slatewise.serving.numbers import Numbers
+
+SAID = {"new": "yes", "same": "yes", "conflict": "conflict"}
 
 
 class Service:
@@ -87,8 +90,15 @@ class Service:
         for place, request in enumerate(requests):
             with _at(place if several else None):
                 prepared.append(self._prepare(request))
-        listed = [await future for future in self._submit(prepared, came)]
-        recorded = await self._record(prepared, listed)
+        listed = []
+        for place, one in enumerate(
+            await asyncio.gather(*self._submit(prepared, came), return_exceptions=True)
+        ):
+            with _at(place if several else None):
+                if isinstance(one, BaseException):
+                    raise one
+                listed.append(one)
+        recorded = await self._record(prepared, listed, came)
         answers = zip(prepared, listed, recorded, strict=True)
         return [self._answer(asked, model, one, said) for (asked, model), one, said in answers]
 
@@ -133,9 +143,17 @@ class Service:
         loop: asyncio.AbstractEventLoop,
         future: asyncio.Future[Listed],
     ) -> Job:
-        allowed = asked.request.deadline_ms or self.settings.deadline_ms
-        due = came + allowed / 1000 if allowed else None
-        return Job(asked, model, lambda answer: self._deliver(loop, future, answer), due)
+        return Job(
+            asked,
+            model,
+            lambda answer: self._deliver(loop, future, answer),
+            self._due(asked.request, came),
+        )
+
+    def _due(self, request: RankRequest, came: float) -> float | None:
+        """``time.monotonic()`` by which a request is answered; None: whenever."""
+        allowed = request.deadline_ms or self.settings.deadline_ms
+        return came + allowed / 1000 if allowed else None
 
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | Exception
@@ -166,7 +184,7 @@ class Service:
 
         return Job(asked, shadow, compare)
 
-    def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposure) -> RankAnswer:
+    def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposed) -> RankAnswer:
         self.numbers.lists.labels(model.name, listed.fallback or "no").inc()
         answer = RankAnswer(
             request_id=asked.request_id,
@@ -177,11 +195,11 @@ class Service:
             model=model.version,
             fallback=listed.fallback,
             dropped_rules=list(listed.dropped),
-            recorded="yes" if isinstance(recorded, Exposure) else recorded,
+            recorded=recorded if isinstance(recorded, str) else SAID[recorded.outcome],
         )
-        if not isinstance(recorded, Exposure):
+        if isinstance(recorded, str) or recorded.outcome != "same":
             return answer
-        first = recorded  # this was asked and answered before
+        first = recorded.exposure  # this was asked and answered before
         return msgspec.structs.replace(
             answer,
             items=list(first.served),
@@ -189,45 +207,47 @@ class Service:
             log_prob=None,
             ranker=first.arm or model.name,
             model=first.model_version or model.version,
-            fallback=None,
-            dropped_rules=[],
+            fallback=first.fallback,
+            dropped_rules=list(first.dropped_rules),
         )
 
     # --- the log ---
 
     async def _record(
-        self, asked: Sequence[tuple[Asked, Model]], listed: Sequence[Listed]
-    ) -> list[str | Exposure]:
-        """``yes``, ``soon`` or ``no`` for each; the first exposure of one that was asked before.
-
-        Raises:
-            RequestError: another question was asked under a request's id.
-        """
-        said: list[str | Exposure] = ["no"] * len(listed)
+        self, asked: Sequence[tuple[Asked, Model]], listed: Sequence[Listed], came: float
+    ) -> list[str | Exposed]:
+        """What became of each list in the log, if the first of them that is due can wait so long; else ``soon`` or ``no``."""
+        said: list[str | Exposed] = ["no"] * len(listed)
         wanted = [at for at, (one, _) in enumerate(asked) if one.request.record and self.recorder]
         if not wanted or self.recorder is None:
             return said
         try:
             writing = self.recorder.submit([_exposure(*asked[at], listed[at]) for at in wanted])
-            if not self.settings.wait_for_log:
-                for at in wanted:
-                    said[at] = "soon"
-                writing.add_done_callback(self._written)
-                return said
-            outcomes = await asyncio.wrap_future(writing)
         except UnavailableError:
             self.numbers.unrecorded.inc()
             return said
+        writing.add_done_callback(self._written)
+        outcomes: Sequence[str | Outcome] = ["soon"] * len(wanted)
+        if self.settings.wait_for_log:
+            dues = [due for one, _ in asked if (due := self._due(one.request, came)) is not None]
+            left = min([due - time.monotonic() for due in dues], default=math.inf)
+            try:
+                outcomes = await self.recorder.within(left, writing)
+            except TimeoutError:
+                pass
+            except UnavailableError:
+                return said
         for at, outcome in zip(wanted, outcomes, strict=True):
-            assert isinstance(outcome, Exposed)
-            if outcome.outcome == "conflict":
-                raise RequestError("request_id", "was used for another question before; take a new one.")
-            said[at] = "yes" if outcome.outcome == "new" else outcome.exposure
+            assert not isinstance(outcome, Received)
+            said[at] = outcome
         return said
 
     def _written(self, done: Future[list[Outcome]]) -> None:
         if done.exception():
             self.numbers.unrecorded.inc()
+            return
+        for outcome in done.result():
+            self.numbers.exposures.labels(outcome.outcome).inc()
 
     async def feedback(self, events: Sequence[Feedback], *, several: bool = False) -> list[FeedbackAnswer]:
         """What became of each event; when this returns, all that was accepted is on disk.
@@ -244,7 +264,12 @@ class Service:
             with _at(place if several else None):
                 check_feedback(event)
         timed = [_timed(event) for event in events]
-        outcomes = await asyncio.wrap_future(self.recorder.submit(timed))
+        writing = self.recorder.submit(timed)
+        try:
+            outcomes = await self.recorder.within(math.inf, writing)
+        except TimeoutError:
+            writing.cancel()
+            raise UnavailableError("the feedback log is slow; send the same again.") from None
         answers = []
         for event, outcome in zip(events, outcomes, strict=True):
             assert isinstance(outcome, Received)
@@ -309,6 +334,8 @@ def _exposure(asked: Asked, model: Model, listed: Listed) -> Exposure:
         propensity=None if listed.fallback else 1.0,  # greedy lists are certain
         arm=model.name,
         model_version=model.version,
+        fallback=listed.fallback,
+        dropped_rules=listed.dropped,
     )
 
 

@@ -68,6 +68,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
         fallback: why the list is the candidates' own order (``deadline``); null: the ranker wrote it.
         dropped_rules: paths of rules that no full list can keep.
         recorded: ``yes``: it is in the feedback log. ``soon``: it was handed over. ``no``: it is not logged.
+            ``conflict``: nor is it; another question was asked under this request id, and feedback is on that one's list.
     """
 
     request_id: str

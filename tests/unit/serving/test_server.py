@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from slatewise.config import replace
-from slatewise.errors import ConfigError, RequestError
+from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.export.write import export
 from slatewise.serving import models, numbers
 from slatewise.serving.app import create
@@ -29,7 +30,10 @@ from slatewise.serving.batcher import BatchConfig, Batcher, Job
 from slatewise.serving.fleet import Fleet
 from slatewise.serving.keys import Keys, add_key
 from slatewise.serving.log import open_log
+from slatewise.serving.log.commit import CommitConfig
 from slatewise.serving.numbers import Numbers
+from slatewise.serving.recorder import Recorder
+from slatewise.serving.records import Feedback
 from slatewise.serving.rules import Rule
 from slatewise.serving.service import Service
 from slatewise.serving.settings import ArmSpec, Settings, read_arm
@@ -340,6 +344,10 @@ class Slow:
         self.batches.append(len(feed["mask_BN"]))
         self.hold.wait(5)
         return self.backend.rank(feed)
+
+    def rank_ruled(self, feed: Any) -> Any:
+        self.hold.wait(5)
+        return self.backend.rank_ruled(feed)
 
 
 @pytest.fixture
@@ -701,8 +709,8 @@ def test_what_is_served_is_logged_and_asked_again_is_answered_alike(artifact: Pa
         assert first["recorded"] == "yes"
         again = client.post("/v1/rank", json=ASKED | {"context": {"device": "phone"}}).json()
         assert again["items"] == first["items"]  # the first answer counts
-        other = client.post("/v1/rank", json=ASKED | {"user_id": "u2"})
-        assert (other.status_code, other.json()["error"]["field"]) == (422, "request_id")
+        other = client.post("/v1/rank", json=ASKED | {"user_id": "u2"}).json()
+        assert (other["recorded"], len(other["items"])) == ("conflict", 4)
         client.post("/v1/rank", json=ASKED | {"request_id": "r2", "record": False})
         nobody = client.post("/v1/rank", json={"candidates": ITEMS, "request_id": "r3"}).json()
         events = [{"request_id": "r1", "kind": "click", "item_id": first["items"][0]}] * 2
@@ -722,6 +730,86 @@ def test_what_is_served_is_logged_and_asked_again_is_answered_alike(artifact: Pa
     assert (found["r1"].arm, found["r1"].propensity) == ("main", 1.0)
     assert found["r3"].user_id == "r3"
     assert list(found["r3"].served) == nobody["items"]
+
+
+def test_a_used_request_id_ends_no_call_and_is_counted(artifact: Path, tmp_path: Path) -> None:
+    """Whether the server waits for its log or not."""
+    calls = [ASKED, [ASKED | {"request_id": "r2"}, ASKED | {"user_id": "u2"}, ASKED]]
+    for wait, said in ((True, ["yes", "conflict", "yes"]), (False, ["soon"] * 3)):
+        log = str(tmp_path / f"{wait}.db")
+        with TestClient(create(settings(artifact, log=log, wait_for_log=wait))) as client:
+            first, second = (client.post("/v1/rank", json=call).json() for call in calls)
+            assert [one["recorded"] for one in second] == said
+            assert second[2]["items"] == first["items"]
+            counted = [
+                f'slatewise_exposures_total{{outcome="{one}"}} ' for one in ("new", "same", "conflict")
+            ]
+            wait_for(lambda client=client, counted=counted: counted[2] in client.get("/metrics").text)
+            text = client.get("/metrics").text
+            assert [float(text.split(one)[1].split()[0]) for one in counted] == [2.0, 1.0, 1.0]
+
+
+def test_a_repetition_tells_of_its_first_list_all_that_was_said(
+    artifact: Path, tmp_path: Path, slow: list[Slow]
+) -> None:
+    rules = [{"pin": "i1", "position": 1}, {"pin": "i2", "position": 1}]
+    with TestClient(create(settings(artifact, log=str(tmp_path / "log.db"), wait_for_log=True))) as client:
+        slow[0].hold.clear()
+        late = client.post("/v1/rank", json=ASKED | {"deadline_ms": 50, "rules": rules}).json()
+        slow[0].hold.set()
+        again = client.post("/v1/rank", json=ASKED).json()
+    assert (late["fallback"], late["dropped_rules"]) == ("deadline", ["rules[1]"])
+    assert again == late | {"recorded": "yes"}
+
+
+class Hanging:
+    """A log that commits when it may."""
+
+    def __init__(self, log: Any) -> None:
+        self.log, self.may = log, threading.Event()
+
+    def commit(self, records: Any) -> Any:
+        self.may.wait(20)
+        return self.log.commit(records)
+
+    def close(self) -> None:
+        self.log.close()
+
+
+def test_a_slow_log_holds_nobody_longer_than_it_may(artifact: Path, tmp_path: Path) -> None:
+    """A list not beyond its deadline, an event not beyond the log's own time."""
+    log = Hanging(open_log(str(tmp_path / "log.db")))
+    service = Service(settings(artifact, wait_for_log=True), Numbers())
+    service.recorder = Recorder(log, None, CommitConfig(wait_seconds=0.5))  # type: ignore[arg-type]
+
+    async def ask() -> None:
+        started = time.monotonic()
+        request = RankRequest(candidates=ITEMS, request_id="r1", deadline_ms=200.0)
+        [answer] = await service.rank([request])
+        assert (answer.recorded, answer.fallback) == ("soon", None)
+        assert time.monotonic() - started < 0.45
+        with pytest.raises(UnavailableError, match="send the same again"):
+            await service.feedback([Feedback(request_id="r1", kind="click", position=1)])
+        assert time.monotonic() - started < 2
+
+    asyncio.run(ask())
+    log.may.set()
+    assert service.recorder
+    service.recorder.write(
+        [Feedback(request_id="r1", kind="click", position=1)]
+    )  # behind all that was handed over
+    assert list(log.log.find(["r1"])) == ["r1"]
+    service.close()
+
+
+def test_faults_that_ranking_finds_name_the_list_of_the_call(client: TestClient) -> None:
+    for wrong, field in (
+        ({"rules": [{"of": "colour", "distance": 2}]}, "[1].rules[0].of"),
+        ({"items": {"i1": {"quality": {"a": 1}}}}, "[1].items"),
+    ):
+        answer = client.post("/v1/rank", json=[ASKED, ASKED | wrong, ASKED])
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+        assert answer.json()["error"]["message"].startswith(f"{field} ")
 
 
 def test_histories_combine_events_as_the_server_is_told(artifact: Path) -> None:
