@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,8 @@ def command(
     ] = 2.0,
 ) -> None:
     """Serve rankers over HTTP until a signal ends it; a new artifact at a path is taken without a pause."""
+    # read when torch is loaded, by the lines below; beside a busy neighbour two threads wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from slatewise.errors import ConfigError
     from slatewise.serving.batcher import BatchConfig
     from slatewise.serving.keys import LOOPBACK

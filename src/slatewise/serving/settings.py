@@ -84,7 +84,7 @@ class Settings(Frozen):
 
 
 def read_arm(text: str, *, shadow: bool = False) -> ArmSpec:
-    """``ARTIFACT``, ``NAME=ARTIFACT`` or ``NAME=ARTIFACT:SHARE``.
+    """``ARTIFACT``, ``NAME=ARTIFACT`` or ``NAME=ARTIFACT:SHARE``; without a name that of the folder, or of the link to it.
 
     Raises:
         ConfigError: a share that is no number.
@@ -103,4 +103,4 @@ def read_arm(text: str, *, shadow: bool = False) -> ArmSpec:
             ) from None
         if not 0 <= share < float("inf"):
             raise ConfigError(f"'{text}': a share must be 0 or more.")
-    return ArmSpec(name=name if named else Path(path).resolve().name, path=path, share=share, shadow=shadow)
+    return ArmSpec(name=name if named else Path(path).absolute().name, path=path, share=share, shadow=shadow)
