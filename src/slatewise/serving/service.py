@@ -287,6 +287,7 @@ class Service:
             threads=self.settings.threads,
             reader=self.reader,
             sizes=self.settings.batch.sizes(),
+            widest=self.settings.limits.candidates,
             rules=read_rules(self.settings.combine),
         )
 

@@ -338,14 +338,17 @@ class Slow:
 
     def __init__(self, backend: Any) -> None:
         self.backend, self.hold, self.batches = backend, threading.Event(), list[int]()
+        self.shapes: set[tuple[bool, int, int]] = set()  # under rules, requests, candidates
         self.hold.set()
 
     def rank(self, feed: Any) -> Any:
         self.batches.append(len(feed["mask_BN"]))
+        self.shapes.add((False, *feed["mask_BN"].shape))
         self.hold.wait(5)
         return self.backend.rank(feed)
 
     def rank_ruled(self, feed: Any) -> Any:
+        self.shapes.add((True, *feed["mask_BN"].shape))
         self.hold.wait(5)
         return self.backend.rank_ruled(feed)
 
@@ -361,6 +364,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[Slow]:
 
     monkeypatch.setattr(models, "load_backend", loading)
     return made
+
+
+def test_what_will_come_is_warm_before_it_comes(artifact: Path, slow: list[Slow]) -> None:
+    """Batches of every size, the widest request that is allowed here, and rules on both widths."""
+    wanted = [(False, size, 10) for size in (1, 2, 4)] + [(False, 1, 200), (True, 1, 10), (True, 1, 200)]
+    with TestClient(create(settings(artifact, batch=BatchConfig(batch=4), limits=Limits(candidates=200)))):
+        assert slow[0].shapes == set(wanted)
 
 
 def in_threads(client: TestClient, count: int, **changes: Any) -> tuple[list[threading.Thread], list[Any]]:
@@ -428,9 +438,10 @@ class Paced:
     """In a model's place: ranks in so many seconds."""
 
     def __init__(self, name: str = "main") -> None:
-        self.name, self.seconds = name, 0.0
+        self.name, self.seconds, self.sizes = name, 0.0, list[int]()
 
     def rank(self, asked: Any) -> list[models.Listed]:
+        self.sizes.append(len(asked))
         time.sleep(self.seconds)
         return [models.Listed([]) for _ in asked]
 
@@ -464,6 +475,47 @@ def test_a_batch_that_took_long_once_makes_no_other_late() -> None:
     model.seconds = 0.0
     assert fallbacks(batcher, model, 20) <= 5
     batcher.close()
+
+
+def test_a_busy_server_waits_for_a_fuller_batch_and_an_idle_one_does_not() -> None:
+    window = 5.0  # seconds; nothing here takes so long unless it waits for the window's end
+    batcher, model, done = Batcher(BatchConfig(batch=3, window_ms=1000 * window)), Paced(), list[Any]()
+
+    def submit(count: int) -> None:
+        batcher.submit([Job(ASKED, model, done.append) for _ in range(count)])  # type: ignore[arg-type]
+
+    started = time.monotonic()
+    model.seconds = 0.2
+    submit(1)
+    wait_for(lambda: model.sizes == [1], pause=0.001)
+    submit(1)  # comes while the first is ranked
+    wait_for(lambda: len(done) == 1, pause=0.001)
+    time.sleep(0.05)
+    assert model.sizes == [1]  # it waits for company
+    submit(2)
+    wait_for(lambda: len(done) == 4, pause=0.001)
+    assert model.sizes == [1, 3]
+    submit(1)
+    wait_for(lambda: len(done) == 5, pause=0.001)
+    assert time.monotonic() - started < window
+    batcher.close()
+
+
+def test_a_window_ends() -> None:
+    batcher, model, done = Batcher(BatchConfig(window_ms=100.0)), Paced(), list[float]()
+    model.seconds = 0.05
+
+    def submit() -> None:
+        batcher.submit([Job(ASKED, model, lambda answer: done.append(time.monotonic()))])  # type: ignore[arg-type]
+
+    submit()
+    wait_for(lambda: model.sizes == [1], pause=0.001)
+    came = time.monotonic()
+    submit()
+    wait_for(lambda: len(done) == 2, pause=0.001)
+    batcher.close()
+    assert done[1] - came >= 0.1
+    assert model.sizes == [1, 1]
 
 
 def test_a_shadow_ranks_only_when_nobody_waits_and_takes_no_room() -> None:
