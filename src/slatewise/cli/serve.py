@@ -56,7 +56,7 @@ def command(
     max_candidates: Annotated[int, typer.Option(min=1, help="Of one request.")] = 1024,
     max_body_kib: Annotated[int, typer.Option(min=1, help="Of one call.")] = 1024,
     wait_for_log: Annotated[
-        bool, typer.Option("--wait-for-log", help="Answer a list when it is on disk, not before.")
+        bool, typer.Option("--wait-for-log", help="Answer a list when it is on disk, or its deadline comes.")
     ] = False,
     studio: Annotated[
         bool,

@@ -38,7 +38,7 @@ from slatewise.serving.wire import FeedbackAnswer, RankAnswer, RankRequest, chec
 if TYPE_CHECKING:
     from slatewise.serving.numbers import Numbers
 
-SAID = {"new": "yes", "same": "yes", "conflict": "conflict"}
+SAID = {"new": "yes", "same": "yes", "conflict": "conflict"}  # what an answer says of its outcome in the log
 
 
 class Service:
