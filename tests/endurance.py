@@ -45,7 +45,8 @@ class Seen:
     """What came back.
 
     Attributes:
-        statuses: by path.   without_retry: 503 that named no time to wait.   acknowledged: events by request, as (kind, id).
+        statuses: by path.   without_retry: 503 that named no time to wait.
+        acknowledged: requests whose event was taken.   waiting: those of them whose list was not in the log yet.
         fallbacks, recorded: what lists said of themselves.   lost: connections that ended without an answer.
     """
 
@@ -53,7 +54,8 @@ class Seen:
         default_factory=lambda: {"/v1/rank": Counter(), "/v1/feedback": Counter()}
     )
     without_retry: int = 0
-    acknowledged: Counter[str] = field(default_factory=Counter)
+    acknowledged: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
     recorded: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
@@ -107,7 +109,9 @@ class Caller:
             said = await self.post("/v1/feedback", event)
             if said is not None and "outcome" in said:
                 self.seen.outcomes[said["outcome"]] += 1
-                self.seen.acknowledged[request] += 1
+                self.seen.acknowledged.add(request)
+                if said["outcome"] == "waiting":
+                    self.seen.waiting.add(request)
 
     async def post(self, path: str, body: Any) -> Any:
         """The answer, None where the connection was lost."""
@@ -270,11 +274,12 @@ def _report(
 ) -> dict[str, Any]:
     log = open_log(site.postgres.url)
     export_log(log, site.folder / "log.parquet", Chosen())
-    waiting = log.status().waiting
+    kept = log.status().waiting
     log.close()
     frame = pl.read_parquet(site.folder / "log.parquet", columns=["request_id", "feedback_seconds"])
-    there = dict(zip(frame["request_id"], frame["feedback_seconds"].list.sum(), strict=True))
-    lost = [one for one, count in seen.acknowledged.items() if there.get(one, 0.0) < count]
+    there = set(frame.filter(pl.col("feedback_seconds").list.sum() > 0)["request_id"])
+    early = seen.waiting - there  # the log keeps them, but not by name
+    lost = len(seen.acknowledged - there - early) + max(0, len(early) - kept)
     taken = sorted(seen.seconds)
     after_kill = [mib for at, mib in memory if at > 0.2 * seconds]
     return {
@@ -292,9 +297,9 @@ def _report(
         "lists by how they were recorded": dict(seen.recorded),
         "lists by model": dict(seen.models),
         "events by outcome": dict(seen.outcomes),
-        "acknowledged events": sum(seen.acknowledged.values()),
-        "of these waiting for a list that the log never got": waiting,
-        "acknowledged events lost": max(0, len(lost) - waiting),
+        "acknowledged events": len(seen.acknowledged),
+        "of these kept for a list that the log never got": len(early),
+        "acknowledged events lost": lost,
         "p50, p99 of a list, ms": [round(1e3 * taken[len(taken) * share // 100], 2) for share in (50, 99)],
         "workers' memory at a fifth, at the end, MiB": [round(after_kill[0], 1), round(after_kill[-1], 1)],
         "ended": ended,

@@ -1,13 +1,19 @@
-"""Exposures and feedback for tests of serving."""
+"""Exposures, feedback and logs for tests of serving."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from sample_logs import item_table, random_requests, user_table
 from slatewise.data.clock import seconds
 from slatewise.data.direct import Past, Row
+from slatewise.data.log_files import read_frame
+from slatewise.data.log_tables import check_table
+from slatewise.serving.features import Store
+from slatewise.serving.features.load import load_interactions, load_table
 from slatewise.serving.moments import micros
 from slatewise.serving.records import Exposure, Feedback
 
@@ -36,6 +42,36 @@ def click(request: str = "r1", item: Any = "c", **changes: Any) -> Feedback:
     """A click a second after the exposure."""
     values = {"request_id": request, "kind": "click", "item_id": item, "timestamp": START + 1_000_000}
     return Feedback(**(values | changes))
+
+
+def served_log(folder: Path, *, interactions: bool, count: int = 150) -> Path:
+    """Requests with ties in time, and tables beside them."""
+    folder.mkdir()
+    requests = random_requests(count, strings=True).with_columns(
+        timestamp=(START + pl.col("timestamp") * 1_000_000).cast(pl.Datetime("us", "UTC")),
+        candidate_price=pl.Series([[None, *one[1:]] for one in random_requests(count)["candidate_price"]]),
+    )
+    requests.write_parquet(folder / "requests.parquet")
+    item_table(strings=True).drop("genres").write_parquet(folder / "items.parquet")
+    user_table(8).write_parquet(folder / "users.parquet")  # some users have no features
+    if interactions:
+        past = requests.filter(pl.int_range(pl.len()) % 3 == 0).select(
+            "user_id", "timestamp", pl.col("exposed").alias("item_id"), "^feedback_.*$", "context_device"
+        )
+        flat = past.explode("item_id", "feedback_click", "feedback_watch")
+        flat.sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def load_tables(store: Store, folder: Path) -> None:
+    """What stands beside a log into a feature store."""
+    for table in ("users", "items"):
+        frame, faults = check_table(read_frame(folder / f"{table}.parquet"), table)
+        assert not faults
+        load_table(store, table, frame)
+    if (folder / "interactions.parquet").exists():
+        frame, _ = check_table(read_frame(folder / "interactions.parquet"), "interactions")
+        load_interactions(store, frame, keep=1000)
 
 
 def rows_of(requests: pl.DataFrame) -> list[Row]:

@@ -58,7 +58,7 @@ class Pair(Frozen):
 
 @dataclass(frozen=True)
 class Result:
-    """A finished recipe; ``runs`` are the rows' run folders of the first seed."""
+    """A finished recipe; ``runs`` and ``data`` are the rows' run folders and prepared data of the first seed."""
 
     recipe: Recipe
     out: Path
@@ -70,6 +70,7 @@ class Result:
     checks: list[Check]
     seconds: float
     runs: dict[str, Path]
+    data: dict[str, Path]
 
     def row(self, name: str) -> Row:
         """The table's row of that name."""
@@ -131,8 +132,9 @@ def reproduce(
         for row in recipe.rows
         if recipe.row(row)[0]
     }
+    places = {row: prepared.path for row, prepared in opened.items()}
     seconds = time.perf_counter() - started
-    result = Result(recipe, folder, evaluation, judges, rows, pairs, gaps, checks, seconds, runs)
+    result = Result(recipe, folder, evaluation, judges, rows, pairs, gaps, checks, seconds, runs, places)
     write(result, path, opened, runs, seeds=", ".join(map(str, chosen)), jobs=jobs)
     return result
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from slatewise.serving.app import create
+from slatewise.serving.settings import ArmSpec, Settings
+from slatewise.testing.backend import example_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,3 +49,27 @@ def test_the_example_is_ten_lines() -> None:
         line for line in example().splitlines() if line and not line.startswith(("import", "candidates ="))
     ]
     assert len(lines) <= 10
+
+
+def calls(page: str) -> list[tuple[str, str, str]]:
+    """Path, body and shown answer (empty: none is shown) of a page's curl lines."""
+    found = re.findall(
+        r"^curl -s localhost:8000(\S+) -d '(.*?)'\n(\{[^\n]*\})?", (ROOT / page).read_text(), re.S | re.M
+    )
+    return [(path, body, shown.splitlines()[0] if shown else "") for path, body, shown in found]
+
+
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/howto/serve.md", 2)])
+def test_what_curl_sends_is_answered_as_it_is_shown(page: str, count: int, tmp_path: Path) -> None:
+    found = calls(page)
+    assert len(found) == count
+    arms = (ArmSpec(name="ARTIFACT", path=str(example_artifact("eager").path)),)
+    with TestClient(create(Settings(arms=arms, log=str(tmp_path / "log.db"), watch_seconds=0.0))) as client:
+        for path, body, shown in found:
+            form = {"content-type": "application/x-www-form-urlencoded"}  # which curl says of every -d
+            answer = client.post(path, content=body, headers=form)
+            assert answer.status_code == 200, answer.text
+            if shown:
+                assert list(answer.json()) == re.findall(r'"(\w+)":', shown)
+            if path == "/v1/rank":
+                assert set(answer.json()["items"]) < set(json.loads(body)["candidates"])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import call
+from slatewise import reproduce as reproducing
 from slatewise.cli import main
 
 RECIPE = """
@@ -173,3 +175,19 @@ def test_a_recipe_with_a_judge_that_cannot_be_is_refused(tmp_path: Path, monkeyp
             main()
         assert ended.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_what_the_demo_leaves_is_exported_and_compared(monkeypatch, capsys, tmp_path: Path) -> None:
+    """By the names that the README uses; the demo's recipe is a small one here."""
+    small = tmp_path / "demo.toml"
+    small.write_text(RECIPE.replace("{bound}", "0.0").replace("[1, 2]", "[1]"))
+    whole = reproducing.reproduce
+    monkeypatch.setattr(reproducing, "reproduce", lambda _, **options: whole(small, **options))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(monkeypatch, capsys, "demo", "--json")
+    assert code == 0, err
+    artifact = ("export", "runs/demo/goalrank", "--data", "runs/demo/data", "--out", "ARTIFACT")
+    code, out, err = call(monkeypatch, capsys, *artifact, "--backend", "eager", "--json")
+    assert code == 0, err
+    [form] = json.loads(out)["rows"]
+    assert form["requests"] == form["identical"] > 60  # the whole test split is among them

@@ -88,7 +88,7 @@ def test_a_served_loop_closes_and_survives_a_kill(tmp_path: Path, monkeypatch, c
     done(monkeypatch, capsys, "prepare parquet --source old --protocol log-v1 --out OLD")
     train = f"train {shlex.quote(str(RECIPE))} --row dnn --threads 1 {STEPS}"
     done(monkeypatch, capsys, f"{train} --data OLD --out RUN1")
-    done(monkeypatch, capsys, "export RUN1 --out ART1 --backend eager")
+    done(monkeypatch, capsys, "export RUN1 --out ART1 --data OLD")
     Path("current").symlink_to("ART1")
 
     with served(
@@ -126,8 +126,10 @@ def test_a_served_loop_closes_and_survives_a_kill(tmp_path: Path, monkeypatch, c
         assert json.loads(done(monkeypatch, capsys, "check new --json"))["rows"] == []
         done(monkeypatch, capsys, "prepare parquet --source new --protocol log-v1 --out NEW")
         done(monkeypatch, capsys, f"{train} --data NEW --out RUN2")
-        done(monkeypatch, capsys, "export RUN2 --out ART2 --backend eager")
-        before = get(port, "/v1/info")["rankers"][0]["model"]
+        done(monkeypatch, capsys, "export RUN2 --out ART2 --data NEW")
+        told = get(port, "/v1/info")["rankers"][0]
+        before = told["model"]
+        assert told["backend"] == "onnxruntime"
         Path("next").symlink_to("ART2")
         Path("next").replace("current")
 

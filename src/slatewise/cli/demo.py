@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,23 +27,24 @@ def command(
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(answer)))
     for row, run in result.runs.items():
         _link(result.out / row, run)
+    _link(result.out / "data", result.data["goalrank"])
     print(
         msgspec.json.encode(answer).decode()
         if json
         else f"{result.markdown()}\nthe page: {result.out / 'report.html'}\n"
-        f"serve it: slatewise export {result.out / 'goalrank'} --out ARTIFACT && slatewise serve ARTIFACT"
+        f"serve it: slatewise export {result.out / 'goalrank'} --data {result.out / 'data'} --out ARTIFACT && slatewise serve ARTIFACT"
     )
     if not all(check.passed for check in result.checks):
         raise typer.Exit(1)
 
 
-def _link(path: Path, run: Path) -> None:
-    """A name for a run that does not change with its config, where the file system has links."""
+def _link(path: Path, folder: Path) -> None:
+    """A name for a folder that does not change with the config, where the file system has links."""
     from contextlib import suppress
 
     with suppress(OSError):
         path.unlink(missing_ok=True)
-        path.symlink_to(run.relative_to(path.parent))
+        path.symlink_to(os.path.relpath(folder, path.parent))
 
 
 def _row(row: object) -> dict[str, object]:

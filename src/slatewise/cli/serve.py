@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def command(
     max_candidates: Annotated[int, typer.Option(min=1, help="Of one request.")] = 1024,
     max_body_kib: Annotated[int, typer.Option(min=1, help="Of one call.")] = 1024,
     wait_for_log: Annotated[
-        bool, typer.Option("--wait-for-log", help="Answer a list when it is on disk, not before.")
+        bool, typer.Option("--wait-for-log", help="Answer a list when it is on disk, or its deadline comes.")
     ] = False,
     studio: Annotated[
         bool,
@@ -66,6 +67,8 @@ def command(
     ] = 2.0,
 ) -> None:
     """Serve rankers over HTTP until a signal ends it; a new artifact at a path is taken without a pause."""
+    # read when torch is loaded, by the lines below; beside a busy neighbour two threads wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from slatewise.errors import ConfigError
     from slatewise.serving.batcher import BatchConfig
     from slatewise.serving.keys import LOOPBACK

@@ -141,7 +141,7 @@ class Artifact:
 
 def _read(path: Path) -> ArtifactManifest:
     try:
-        return msgspec.json.decode((path / MANIFEST).read_bytes(), type=ArtifactManifest)
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=ArtifactManifest)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path} is not an artifact (no {MANIFEST}); make one with `slatewise export`."
@@ -150,6 +150,9 @@ def _read(path: Path) -> ArtifactManifest:
         raise RunError(
             f"{path / MANIFEST} is not an artifact's: {error}. Make one with `slatewise export`."
         ) from None
+    if not manifest.backends:
+        raise RunError(f"{path / MANIFEST} names no backend; export the run again.")
+    return manifest
 
 
 def digest_of(path: Path) -> str:

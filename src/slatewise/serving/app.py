@@ -256,7 +256,7 @@ def described(service: Service) -> dict[str, Any]:
     return {
         "version": slatewise.__version__,
         "rankers": rankers,
-        "limits": service.settings.limits,
+        "limits": service.settings.allowed,
         "log": bool(service.recorder),
         "features": bool(service.store),
     }

@@ -9,11 +9,14 @@ from typing import Protocol
 
 from slatewise.data.geometry import GEOMETRY
 from slatewise.errors import RequestError
+from slatewise.serving.moments import MICRO
 from slatewise.serving.records import Exposure, Feedback, Id, Record, Scalar
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")  # becomes a part of a column's name
 MAX_ID = 512  # characters
 MAX_INT = 2**63
+MAX_FEEDBACK = 1e12  # a network squares it, in 32 bits
+MAX_SECONDS = MAX_INT // MICRO
 MAX_RECORDS = 10_000  # of one call: a statement has no room for more
 
 
@@ -24,7 +27,7 @@ def check_records(records: Sequence[Record]) -> None:
         RequestError: the first fault, with its field, or there are too many.
     """
     if len(records) > MAX_RECORDS:
-        raise RequestError("records", f"are {len(records)}; send at most {MAX_RECORDS} at a time.")
+        raise RequestError("body", f"has {len(records)} records; send at most {MAX_RECORDS} at a time.")
     for record in records:
         check_exposure(record) if isinstance(record, Exposure) else check_feedback(record)
 
@@ -52,9 +55,10 @@ def check_question(asked: Question) -> None:
     Raises:
         RequestError: the first fault, with its field.
     """
-    for name in ("request_id", "user_id"):
-        if (value := getattr(asked, name)) is not None:
-            _id(name, value)
+    if asked.request_id is not None:
+        _request_id(asked.request_id)
+    if asked.user_id is not None:
+        _id("user_id", asked.user_id)
     _ids("candidates", asked.candidates)
     if asked.scores is not None:
         _aligned("scores", asked.scores, len(asked.candidates), missing=False)
@@ -66,6 +70,24 @@ def check_question(asked: Question) -> None:
         _scalar(f"context.{name}", value)
 
 
+def check_history(
+    history: Sequence[Id], feedback: Sequence[float] | None, timestamp: Sequence[int] | None
+) -> None:
+    """Hold a history to the log schema; what stands beside it is aligned, or None.
+
+    Raises:
+        RequestError: the first fault, with its field.
+    """
+    for at, item in enumerate(history):
+        _id(f"history[{at}]", item)
+    if feedback is not None:
+        _aligned("history_feedback", feedback, len(history), missing=False, of="items of the history")
+        _within("history_feedback", feedback, MAX_FEEDBACK, f"numbers up to {MAX_FEEDBACK:g}")
+    if timestamp is not None:
+        _aligned("history_timestamp", timestamp, len(history), missing=False, of="items of the history")
+        _within("history_timestamp", timestamp, MAX_SECONDS, "seconds since 1970")
+
+
 def check_exposure(exposure: Exposure) -> None:
     """Hold an exposure to the log schema.
 
@@ -73,9 +95,11 @@ def check_exposure(exposure: Exposure) -> None:
         RequestError: the first fault, with its field.
     """
     check_question(exposure)
-    for name in ("arm", "model_version"):
+    for name in ("arm", "model_version", "fallback"):
         if (value := getattr(exposure, name)) is not None:
             _id(name, value)
+    for at, rule in enumerate(exposure.dropped_rules):
+        _id(f"dropped_rules[{at}]", rule)
     _integer("timestamp", exposure.timestamp)
     _ids("served", exposure.served)
     _chosen(exposure)
@@ -88,7 +112,7 @@ def check_feedback(feedback: Feedback) -> None:
     Raises:
         RequestError: the first fault, with its field.
     """
-    _id("request_id", feedback.request_id)
+    _request_id(feedback.request_id)
     _name("kind", feedback.kind)
     if feedback.item_id is None and feedback.position is None:
         raise RequestError("item_id", "is missing; name the item by item_id or by position (from 1).")
@@ -125,6 +149,12 @@ def _ids(field: str, ids: Sequence[Id]) -> None:
         raise RequestError(f"{field}[{at}]", f"is {ids[at]!r} once more; an item stands in a list only once.")
 
 
+def _request_id(value: str) -> None:
+    if not value:
+        raise RequestError("request_id", "is empty; name the request, by a name that no other has.")
+    _id("request_id", value)
+
+
 def _id(field: str, value: Id) -> None:
     if isinstance(value, int):
         return _integer(field, value)
@@ -151,14 +181,22 @@ def _name(field: str, name: str, taken: tuple[str, ...] = ()) -> None:
         raise RequestError(field, f"has the name {name!r}; {rule}{but}.")
 
 
-def _aligned(field: str, values: Sequence[float | None], count: int, *, missing: bool) -> None:
+def _aligned(
+    field: str, values: Sequence[float | None], count: int, *, missing: bool, of: str = "candidates"
+) -> None:
     if len(values) != count:
-        raise RequestError(field, f"has {len(values)} entries for {count} candidates; they must be aligned.")
+        raise RequestError(field, f"has {len(values)} entries for {count} {of}; they must be aligned.")
     for at, value in enumerate(values):
         if value is None and missing:
             continue
         if value is None or not math.isfinite(value):
             raise RequestError(f"{field}[{at}]", f"is {value}; allowed are finite numbers.")
+
+
+def _within(field: str, values: Sequence[float], most: float, allowed: str) -> None:
+    far = next((at for at, value in enumerate(values) if abs(value) > most), None)
+    if far is not None:
+        raise RequestError(f"{field}[{far}]", f"is {values[far]}; allowed are {allowed}.")
 
 
 def _scalar(field: str, value: Scalar) -> None:

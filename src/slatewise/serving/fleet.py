@@ -46,9 +46,9 @@ class Fleet:
         """
         self._load, self._told = load, told or (lambda ranker, outcome: None)
         self.arms = {arm.name: arm for arm in arms}
+        self._seen = {arm.name: _stamp(arm) for arm in arms}
         self.models = {arm.name: load(arm) for arm in arms}
         self.refused: dict[str, Refused] = {}
-        self._seen = {arm.name: _stamp(arm) for arm in arms}
         serving = [arm for arm in arms if not arm.shadow]
         self._buckets = Buckets({arm.name: arm.share for arm in serving}, salt)
         self.shadows = [arm.name for arm in arms if arm.shadow]
@@ -83,9 +83,12 @@ class Fleet:
             self._seen[name] = stamp
             try:
                 model = self._load(arm)
-            except (SlatewiseError, OSError) as error:
-                self.refused[name] = Refused(name, str(error))
-                log.warning("the new artifact of '%s' is refused, the old one stays: %s", name, error)
+            except Exception as error:  # whatever is wrong with it: the next one may be sound
+                reason = (
+                    str(error) if isinstance(error, SlatewiseError) else f"{type(error).__name__}: {error}"
+                )
+                self.refused[name] = Refused(name, reason)
+                log.warning("the new artifact of '%s' is refused, the old one stays: %s", name, reason)
                 self._told(name, "refused")
                 continue
             self.refused.pop(name, None)
@@ -98,11 +101,13 @@ class Fleet:
             self.refresh()
 
 
-def _stamp(arm: ArmSpec) -> tuple[str, int, int] | None:
-    """Changes with the artifact at an arm's path (which may be a link); None while there is none."""
+def _stamp(arm: ArmSpec) -> tuple[object, ...] | None:
+    """Changes with any file of the artifact at an arm's path (which may be a link); None while there is none."""
     try:
         folder = Path(arm.path).resolve()
-        stat = (folder / MANIFEST).stat()
+        if not (folder / MANIFEST).exists():
+            return None
+        stats = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
     except OSError:
         return None
-    return str(folder), stat.st_mtime_ns, stat.st_size
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)

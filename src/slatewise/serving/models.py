@@ -20,12 +20,12 @@ from slatewise.export.artifact import Artifact
 from slatewise.export.backends import Backend, Served, load_backend
 from slatewise.export.feed import Feed, feed_of
 from slatewise.names import plugin
-from slatewise.serving.combine import Rule
+from slatewise.serving import combine
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.moments import MICRO
 from slatewise.serving.records import Id
-from slatewise.serving.rules import Plan, plan_of
+from slatewise.serving.rules import Plan, Rule, plan_of
 from slatewise.serving.wire import RankRequest
 
 
@@ -197,14 +197,21 @@ class Model:
             given=given if any(one.user or one.items for one in given) else None,
         )
 
-    def warm(self, sizes: Sequence[int]) -> None:
-        """Rank made-up requests of every batch size, a few times each."""
-        width = min(self.features.transform.num_candidates, self.artifact.manifest.limits.candidates)
-        request = RankRequest(candidates=list(range(width)))
-        asked = Asked(request, "", 0, row_of(request, 0))
-        for size in sizes:
+    def warm(self, sizes: Sequence[int], widest: int) -> None:
+        """Rank made-up requests, a few times each: batches of every size, the widest request, and both widths under a rule."""
+        most = self.artifact.manifest.limits.candidates
+        usual, widest = min(self.features.transform.num_candidates, most), min(widest, most)
+        plain, wide = _made_up(usual), _made_up(widest)
+        ruled = [_made_up(width, Rule(pin=0, position=1)) for width in (usual, widest)]
+        for batch in [*([plain] * size for size in sizes), [wide], *([one] for one in ruled)]:
             for _ in range(3):
-                self._rank([asked] * size)
+                self._rank(batch)
+
+
+def _made_up(width: int, *rules: Rule) -> Asked:
+    """A request of so many candidates that nobody knows."""
+    request = RankRequest(candidates=list(range(width)), rules=list(rules))
+    return Asked(request, "", 0, row_of(request, 0))
 
 
 def _listed(request: RankRequest, served: Served | None, row: int) -> Listed:
@@ -225,13 +232,14 @@ def load_model(
     threads: int = 1,
     reader: Reader | None = None,
     sizes: Sequence[int] = (1,),
-    rules: Mapping[str, Rule] | None = None,
+    widest: int = 1,
+    rules: Mapping[str, combine.Rule] | None = None,
 ) -> Model:
     """Open an artifact, see that it answers its golden requests, and warm it up.
 
     Args:
         name: of the arm.   backend: see :func:`load_backend`.   threads: that one call computes on, for backends that
-            have the setting.   reader: of the feature store.   sizes: of batches to come.
+            have the setting.   reader: of the feature store.   sizes: of batches to come.   widest: request to come, in candidates.
         rules: how several events of a kind become one number in histories.
 
     Raises:
@@ -249,5 +257,5 @@ def load_model(
         load_backend(artifact, backend, options),
         OnlineFeatures(reader, artifact.transform, reading),
     )
-    model.warm(sizes)
+    model.warm(sizes, widest)
     return model

@@ -60,6 +60,12 @@ class Numbers:
         self.feedback = Counter(
             "slatewise_feedback", "Events by what became of them.", ["outcome"], registry=registry
         )
+        self.exposures = Counter(
+            "slatewise_exposures",
+            "Lists by what became of them in the log: new, or under an id that has a list of the same or another question.",
+            ["outcome"],
+            registry=registry,
+        )
         self.unrecorded = Counter(
             "slatewise_unrecorded_calls",
             "Answered calls whose lists the log did not take.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from slatewise.serving.checks import MAX_ID, MAX_INT, NAME
+from slatewise.serving.checks import MAX_FEEDBACK, MAX_ID, MAX_INT, MAX_RECORDS, MAX_SECONDS, NAME
 from slatewise.serving.records import Feedback
 from slatewise.serving.settings import Settings
 from slatewise.serving.wire import ErrorAnswer, FeedbackAnswer, RankAnswer, RankRequest
@@ -30,6 +30,10 @@ def document(settings: Settings, version: str) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
     _tighten(components, settings)
     keyed: list[Any] = [{"key": []}] if settings.keys else []
+    rank = _call(
+        "Rank one request, or a list of them", "RankRequest", "RankAnswer", settings.allowed.requests, keyed
+    )
+    feedback = _call("Say what users did with a list", "Feedback", "FeedbackAnswer", MAX_RECORDS, keyed)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -38,12 +42,8 @@ def document(settings: Settings, version: str) -> dict[str, Any]:
             "description": "The best ordered list of a request's candidates, and feedback on it.",
         },
         "paths": {
-            "/v1/rank": {
-                "post": _call("Rank one request, or a list of them", "RankRequest", "RankAnswer", keyed)
-            },
-            "/v1/feedback": {
-                "post": _call("Say what users did with a list", "Feedback", "FeedbackAnswer", keyed)
-            },
+            "/v1/rank": {"post": rank},
+            "/v1/feedback": {"post": feedback},
             "/v1/info": {"get": _get("The rankers and their limits", keyed)},
             "/metrics": {"get": _get("Counters, in Prometheus' form", keyed, "text/plain")},
             "/livez": {"get": _get("The process answers", [])},
@@ -60,10 +60,17 @@ def _tighten(components: dict[str, Any], settings: Settings) -> None:
     """Bounds that are checked behind the types."""
     asked, event = components["RankRequest"]["properties"], components["Feedback"]["properties"]
     asked["candidates"] |= {"minItems": 1, "maxItems": settings.limits.candidates, "uniqueItems": True}
-    ids = [asked["candidates"]["items"], *(asked[name] for name in ("user_id", "request_id"))]
+    met, times, values = (
+        asked[name]["anyOf"][0]["items"] for name in ("history", "history_timestamp", "history_feedback")
+    )
+    times |= {"minimum": -MAX_SECONDS, "maximum": MAX_SECONDS}
+    values |= {"minimum": -MAX_FEEDBACK, "maximum": MAX_FEEDBACK}
+    ids = [asked["candidates"]["items"], met, *(asked[name] for name in ("user_id", "request_id"))]
     for schema in (*ids, *(event[name] for name in ("request_id", "item_id", "event_id", "timestamp"))):
         for one in schema.get("anyOf", [schema]):
             one |= ID.get(one["type"], {})
+    for schema in (asked["request_id"]["anyOf"][0], event["request_id"]):
+        schema["minLength"] = 1
     event["kind"]["pattern"] = f"^{NAME.pattern}$"
     event["position"]["anyOf"][0] |= {"minimum": 1, "maximum": MAX_INT - 1}
     for name in ("features", "context"):
@@ -76,12 +83,15 @@ def _tighten(components: dict[str, Any], settings: Settings) -> None:
     ]
 
 
-def _call(summary: str, asked: str, answered: str, keyed: list[Any]) -> dict[str, Any]:
+def _call(summary: str, asked: str, answered: str, most: int, keyed: list[Any]) -> dict[str, Any]:
     return {
         "summary": summary,
         "security": keyed,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _or_several(asked)}}},
-        "responses": {"200": _answer("Done", _or_several(answered)), **_faults(*FAULTS)},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _or_several(asked, most)}},
+        },
+        "responses": {"200": _answer("Done", _or_several(answered, most)), **_faults(*FAULTS)},
     }
 
 
@@ -91,9 +101,9 @@ def _get(summary: str, keyed: list[Any], kind: str = "application/json") -> dict
     return {"summary": summary, "security": keyed, "responses": responses}
 
 
-def _or_several(name: str) -> dict[str, Any]:
+def _or_several(name: str, most: int) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
-    return {"oneOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    return {"oneOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": most}]}
 
 
 def _faults(*codes: str) -> dict[str, Any]:

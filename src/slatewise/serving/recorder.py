@@ -54,6 +54,10 @@ class Recorder:
         """See :meth:`GroupCommit.write`."""
         return self._commit.write(records)
 
+    async def within(self, seconds: float, writing: Future[list[Outcome]]) -> list[Outcome]:
+        """See :meth:`GroupCommit.within`."""
+        return await self._commit.within(seconds, writing)
+
     def recent(self, count: int) -> list[Exposure]:
         """The last exposures of the log, newest first.
 
@@ -78,17 +82,25 @@ class Recorder:
 
 
 def events_of(outcomes: Sequence[Outcome]) -> dict[str, list[bytes]]:
-    """What is new in the log, as events for each user's history; a list comes before what came of it."""
+    """What is new in the log, as events for each user's history; a list comes before what came of it.
+
+    Who is unknown is in the log as a user of his own, by the request's id: nobody ever asks for his history.
+    """
     events: dict[str, list[bytes]] = {}
     for one in sorted(outcomes, key=lambda one: isinstance(one, Received)):
-        if isinstance(one, Exposed) and one.outcome == "new":
+        if isinstance(one, Exposed) and one.outcome == "new" and _known(one.exposure):
             shown = one.exposure
             listed = Shown(shown.request_id, shown.timestamp, list(shown.served), shown.context)
             events.setdefault(str(shown.user_id), []).append(encode(listed))
         for event in one.settled if isinstance(one, Exposed) else (one,):
-            if event.counts:
+            if event.counts and _known(event):
                 events.setdefault(str(event.user_id), []).append(encode(_done(event)))
     return events
+
+
+def _known(one: Exposure | Received) -> bool:
+    request = one.feedback.request_id if isinstance(one, Received) else one.request_id
+    return str(one.user_id) != request
 
 
 def _done(received: Received) -> Done:

@@ -26,6 +26,8 @@ class Exposure(Frozen):
         propensity: probability with which the arm's policy shows this list; None where unknown.
         arm: which ranker (arm of an experiment) served; None where there is only one.
         model_version: of the ranker's artifact.
+        fallback: why the list is the candidates' own order; None: the ranker wrote it.
+        dropped_rules: paths of rules of the request that no full list could keep.
     """
 
     request_id: str
@@ -39,6 +41,8 @@ class Exposure(Frozen):
     propensity: float | None = None
     arm: str | None = None
     model_version: str | None = None
+    fallback: str | None = None
+    dropped_rules: tuple[str, ...] = ()
 
     def asked(self) -> str:
         """Digest of what was asked; the answer and the time of asking leave it as it is.

@@ -10,7 +10,10 @@ import msgspec
 
 from slatewise.errors import ConfigError
 from slatewise.export.artifact import Artifact
+from slatewise.export.backends import load_backend
+from slatewise.serving.features import open_store
 from slatewise.serving.keys import Keys
+from slatewise.serving.log import open_log
 from slatewise.serving.settings import Settings
 
 BACKLOG = 2048
@@ -22,12 +25,10 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
 
     Raises:
         ConfigError: the packages of the extra ``serve`` are not installed, or a setting cannot be.
-        RunError: an artifact is none.
+        RunError: an artifact is none, or cannot be loaded here.
+        DataError, UnavailableError: the log or the feature store cannot be opened.
     """
     settings.check()
-    Keys.load(Path(settings.keys) if settings.keys else None)
-    for arm in settings.arms:
-        Artifact.open(arm.path)
     try:
         import uvicorn
 
@@ -36,8 +37,7 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
         raise ConfigError(
             f"serving needs {error.name}; install it with pip install 'slatewise[serve]'."
         ) from None
-    # one thread a worker: beside a busy neighbour two wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+    _try(settings)
     with tempfile.TemporaryDirectory(prefix="slatewise-") as folder:
         if workers > 1:
             from slatewise.serving.numbers import FOLDER
@@ -58,3 +58,14 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
             timeout_graceful_shutdown=GRACE,
             server_header=False,
         )
+
+
+def _try(settings: Settings) -> None:
+    """Open once all that a worker opens: a worker that cannot start has nobody to tell."""
+    Keys.load(Path(settings.keys) if settings.keys else None)
+    if settings.log:
+        open_log(settings.log).close()
+    if settings.features:
+        open_store(settings.features).close()
+    for arm in settings.arms:
+        load_backend(Artifact.open(arm.path), settings.backend or None)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from slatewise.config import to_plain
+from slatewise.config import replace, to_plain
 from slatewise.errors import ConfigError, RequestError, UnavailableError
 from slatewise.serving.batcher import LATE, Batcher, Job
 from slatewise.serving.checks import check_feedback
@@ -35,6 +37,8 @@ from slatewise.serving.wire import FeedbackAnswer, RankAnswer, RankRequest, chec
 
 if TYPE_CHECKING:
     from slatewise.serving.numbers import Numbers
+
+SAID = {"new": "yes", "same": "yes", "conflict": "conflict"}  # what an answer says of its outcome in the log
 
 
 class Service:
@@ -78,18 +82,23 @@ class Service:
         Raises:
             RequestError: one of them is not allowed; none is ranked.   UnavailableError: the queue is full.
         """
-        if len(requests) > self.settings.limits.requests or not requests:
-            raise RequestError(
-                "body", f"has {len(requests)} requests; send 1 to {self.settings.limits.requests} at a time."
-            )
+        most = self.settings.allowed.requests
+        if not 1 <= len(requests) <= most:
+            raise RequestError("body", f"has {len(requests)} requests; send 1 to {most} at a time.")
         came = time.monotonic()
         prepared = []
         for place, request in enumerate(requests):
             with _at(place if several else None):
                 prepared.append(self._prepare(request))
-        jobs = [self._submit(asked, model, came) for asked, model in prepared]
-        listed = [await future for future in jobs]
-        recorded = await self._record(prepared, listed)
+        listed = []
+        for place, one in enumerate(
+            await asyncio.gather(*self._submit(prepared, came), return_exceptions=True)
+        ):
+            with _at(place if several else None):
+                if isinstance(one, BaseException):
+                    raise one
+                listed.append(one)
+        recorded = await self._record(prepared, listed, came)
         answers = zip(prepared, listed, recorded, strict=True)
         return [self._answer(asked, model, one, said) for (asked, model), one, said in answers]
 
@@ -110,19 +119,41 @@ class Service:
         most = model.artifact.manifest.limits.candidates
         check_rank(request, self.settings.limits, most, model.longest)
 
-    def _submit(self, asked: Asked, model: Model, came: float) -> asyncio.Future[Listed]:
+    def _submit(self, prepared: Sequence[tuple[Asked, Model]], came: float) -> list[asyncio.Future[Listed]]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Listed] = loop.create_future()
-        allowed = asked.request.deadline_ms or self.settings.deadline_ms
-        due = came + allowed / 1000 if allowed else None
-        job = Job(asked, model, lambda answer: self._deliver(loop, future, answer), due)
-        self.batcher.submit(job)
-        if due is not None:
-            timer = loop.call_at(loop.time() + due - time.monotonic(), self._late, job, future)
-            future.add_done_callback(lambda _: timer.cancel())
-        for shadow in self.fleet.shadowing():
-            self._shadow(asked, shadow, future)
-        return future
+        futures = [loop.create_future() for _ in prepared]
+        jobs = [
+            self._job(asked, model, came, loop, future)
+            for (asked, model), future in zip(prepared, futures, strict=True)
+        ]
+        self.batcher.submit(jobs)
+        for job, future in zip(jobs, futures, strict=True):
+            if job.due is not None:
+                timer = loop.call_at(loop.time() + job.due - time.monotonic(), self._late, job, future)
+                future.add_done_callback(partial(_cancel, timer))
+            for shadow in self.fleet.shadowing():
+                self.batcher.offer(self._shadow(job.asked, shadow, future))
+        return futures
+
+    def _job(
+        self,
+        asked: Asked,
+        model: Model,
+        came: float,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Listed],
+    ) -> Job:
+        return Job(
+            asked,
+            model,
+            lambda answer: self._deliver(loop, future, answer),
+            self._due(asked.request, came),
+        )
+
+    def _due(self, request: RankRequest, came: float) -> float | None:
+        """``time.monotonic()`` by which a request is answered; None: whenever."""
+        allowed = request.deadline_ms or self.settings.deadline_ms
+        return came + allowed / 1000 if allowed else None
 
     def _deliver(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Listed], answer: Listed | Exception
@@ -141,8 +172,8 @@ class Service:
             job.dropped = True
             _settle(future, job.model.fallback(job.asked, LATE))
 
-    def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> None:
-        """Let a shadow rank the same, if there is time, and count how much of its list was served."""
+    def _shadow(self, asked: Asked, shadow: Model, future: asyncio.Future[Listed]) -> Job:
+        """A shadow's turn at the same request; it counts how much of its list was served."""
 
         def compare(answer: Listed | Exception) -> None:
             if isinstance(answer, Listed) and future.done() and not future.exception():
@@ -151,10 +182,9 @@ class Service:
                 self.numbers.shadow.labels(shadow.name, "yes").inc(shared)
                 self.numbers.shadow.labels(shadow.name, "no").inc(len(answer.items) - shared)
 
-        if self.batcher.waiting < self.settings.batch.batch:
-            self.batcher.submit(Job(asked, shadow, compare))
+        return Job(asked, shadow, compare)
 
-    def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposure) -> RankAnswer:
+    def _answer(self, asked: Asked, model: Model, listed: Listed, recorded: str | Exposed) -> RankAnswer:
         self.numbers.lists.labels(model.name, listed.fallback or "no").inc()
         answer = RankAnswer(
             request_id=asked.request_id,
@@ -165,11 +195,11 @@ class Service:
             model=model.version,
             fallback=listed.fallback,
             dropped_rules=list(listed.dropped),
-            recorded="yes" if isinstance(recorded, Exposure) else recorded,
+            recorded=recorded if isinstance(recorded, str) else SAID[recorded.outcome],
         )
-        if not isinstance(recorded, Exposure):
+        if isinstance(recorded, str) or recorded.outcome != "same":
             return answer
-        first = recorded  # this was asked and answered before
+        first = recorded.exposure  # this was asked and answered before
         return msgspec.structs.replace(
             answer,
             items=list(first.served),
@@ -177,45 +207,47 @@ class Service:
             log_prob=None,
             ranker=first.arm or model.name,
             model=first.model_version or model.version,
-            fallback=None,
-            dropped_rules=[],
+            fallback=first.fallback,
+            dropped_rules=list(first.dropped_rules),
         )
 
     # --- the log ---
 
     async def _record(
-        self, asked: Sequence[tuple[Asked, Model]], listed: Sequence[Listed]
-    ) -> list[str | Exposure]:
-        """``yes``, ``soon`` or ``no`` for each; the first exposure of one that was asked before.
-
-        Raises:
-            RequestError: another question was asked under a request's id.
-        """
-        said: list[str | Exposure] = ["no"] * len(listed)
+        self, asked: Sequence[tuple[Asked, Model]], listed: Sequence[Listed], came: float
+    ) -> list[str | Exposed]:
+        """What became of each list in the log, if the first of them that is due can wait so long; else ``soon`` or ``no``."""
+        said: list[str | Exposed] = ["no"] * len(listed)
         wanted = [at for at, (one, _) in enumerate(asked) if one.request.record and self.recorder]
         if not wanted or self.recorder is None:
             return said
         try:
             writing = self.recorder.submit([_exposure(*asked[at], listed[at]) for at in wanted])
-            if not self.settings.wait_for_log:
-                for at in wanted:
-                    said[at] = "soon"
-                writing.add_done_callback(self._written)
-                return said
-            outcomes = await asyncio.wrap_future(writing)
         except UnavailableError:
             self.numbers.unrecorded.inc()
             return said
+        writing.add_done_callback(self._written)
+        outcomes: Sequence[str | Outcome] = ["soon"] * len(wanted)
+        if self.settings.wait_for_log:
+            dues = [due for one, _ in asked if (due := self._due(one.request, came)) is not None]
+            left = min([due - time.monotonic() for due in dues], default=math.inf)
+            try:
+                outcomes = await self.recorder.within(left, writing)
+            except TimeoutError:
+                pass
+            except UnavailableError:
+                return said
         for at, outcome in zip(wanted, outcomes, strict=True):
-            assert isinstance(outcome, Exposed)
-            if outcome.outcome == "conflict":
-                raise RequestError("request_id", "was used for another question before; take a new one.")
-            said[at] = "yes" if outcome.outcome == "new" else outcome.exposure
+            assert not isinstance(outcome, Received)
+            said[at] = outcome
         return said
 
     def _written(self, done: Future[list[Outcome]]) -> None:
         if done.exception():
             self.numbers.unrecorded.inc()
+            return
+        for outcome in done.result():
+            self.numbers.exposures.labels(outcome.outcome).inc()
 
     async def feedback(self, events: Sequence[Feedback], *, several: bool = False) -> list[FeedbackAnswer]:
         """What became of each event; when this returns, all that was accepted is on disk.
@@ -226,10 +258,18 @@ class Service:
         """
         if self.recorder is None:
             raise RequestError("body", "cannot be kept: this server has no feedback log (--log).")
+        if not events:
+            raise RequestError("body", "has no events; send at least one.")
         for place, event in enumerate(events):
             with _at(place if several else None):
                 check_feedback(event)
-        outcomes = await asyncio.wrap_future(self.recorder.submit(list(events)))
+        timed = [_timed(event) for event in events]
+        writing = self.recorder.submit(timed)
+        try:
+            outcomes = await self.recorder.within(math.inf, writing)
+        except TimeoutError:
+            writing.cancel()
+            raise UnavailableError("the feedback log is slow; send the same again.") from None
         answers = []
         for event, outcome in zip(events, outcomes, strict=True):
             assert isinstance(outcome, Received)
@@ -247,6 +287,7 @@ class Service:
             threads=self.settings.threads,
             reader=self.reader,
             sizes=self.settings.batch.sizes(),
+            widest=self.settings.limits.candidates,
             rules=read_rules(self.settings.combine),
         )
 
@@ -265,6 +306,10 @@ class Service:
                 self.numbers.features.labels(what).set(count)
         if self.recorder:
             self.numbers.features.labels("lost_events").set(self.recorder.lost_events)
+
+
+def _cancel(timer: asyncio.TimerHandle, _: object) -> None:
+    timer.cancel()
 
 
 def _settle(future: asyncio.Future[Listed], answer: Listed | Exception) -> None:
@@ -290,6 +335,8 @@ def _exposure(asked: Asked, model: Model, listed: Listed) -> Exposure:
         propensity=None if listed.fallback else 1.0,  # greedy lists are certain
         arm=model.name,
         model_version=model.version,
+        fallback=listed.fallback,
+        dropped_rules=listed.dropped,
     )
 
 
@@ -304,6 +351,11 @@ def _moment(request: RankRequest) -> int:
     if at is None or not -(2**63) <= at < 2**63:
         raise RequestError("timestamp", f"is {given!r}; allowed are seconds since 1970 and ISO 8601.")
     return at
+
+
+def _timed(event: Feedback) -> Feedback:
+    """An event with the microseconds of the log; a caller's number is what it is in the log schema, most likely seconds."""
+    return event if event.timestamp is None else replace(event, timestamp=_micros(event.timestamp))
 
 
 def _micros(number: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slatewise.config import Frozen, Positive, Weight
+from slatewise.config import Frozen, Positive, Weight, replace
 from slatewise.errors import ConfigError
 from slatewise.serving.batcher import BatchConfig
 from slatewise.serving.combine import read_rules
@@ -59,6 +59,11 @@ class Settings(Frozen):
     studio: bool = False
     retry_seconds: Positive = 1
 
+    @property
+    def allowed(self) -> Limits:
+        """What one call may ask for: its requests must find room in an empty queue."""
+        return replace(self.limits, requests=min(self.limits.requests, self.batch.pending))
+
     def check(self) -> None:
         """Refuse what cannot be.
 
@@ -76,7 +81,7 @@ class Settings(Frozen):
 
 
 def read_arm(text: str, *, shadow: bool = False) -> ArmSpec:
-    """``ARTIFACT``, ``NAME=ARTIFACT`` or ``NAME=ARTIFACT:SHARE``.
+    """``ARTIFACT``, ``NAME=ARTIFACT`` or ``NAME=ARTIFACT:SHARE``; without a name that of the folder, or of the link to it.
 
     Raises:
         ConfigError: a share that is no number.
@@ -95,4 +100,4 @@ def read_arm(text: str, *, shadow: bool = False) -> ArmSpec:
             ) from None
         if not 0 <= share < float("inf"):
             raise ConfigError(f"'{text}': a share must be 0 or more.")
-    return ArmSpec(name=name if named else Path(path).resolve().name, path=path, share=share, shadow=shadow)
+    return ArmSpec(name=name if named else Path(path).absolute().name, path=path, share=share, shadow=shadow)

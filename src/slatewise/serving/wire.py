@@ -13,7 +13,7 @@ import msgspec
 
 from slatewise.config import Frozen
 from slatewise.errors import RequestError
-from slatewise.serving.checks import check_question
+from slatewise.serving.checks import check_history, check_question
 from slatewise.serving.records import Feedback, Id, Scalar
 from slatewise.serving.rules import Rule, check_rules
 
@@ -24,7 +24,8 @@ class RankRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     Attributes:
         candidates: ids of what may be shown, each once.
         user_id: who asks; null or left out: nobody is known.
-        request_id: the caller's; left out, the server makes one. Feedback refers to it, and a repetition is answered alike.
+        request_id: the caller's; left out, the server makes one. Feedback refers to it. The first list under an id is the
+            one that is logged; a server that waits for its log answers a repetition with it.
         scores: of the stage before, aligned with the candidates.
         features: of candidates that vary by request (``{"price": [9.5, null]}``), aligned.
         context: what is known of the request (``{"device": "phone"}``).
@@ -68,6 +69,7 @@ class RankAnswer(msgspec.Struct, frozen=True):
         fallback: why the list is the candidates' own order (``deadline``); null: the ranker wrote it.
         dropped_rules: paths of rules that no full list can keep beside the others.
         recorded: ``yes``: it is in the feedback log. ``soon``: it was handed over. ``no``: it is not logged.
+            ``conflict``: nor is it; another question was asked under this request id, and feedback is on that one's list.
     """
 
     request_id: str
@@ -197,13 +199,7 @@ def check_rank(asked: RankRequest, limits: Limits, most: int, longest: int) -> N
                 raise RequestError(name, "is given without a history; it is aligned with one.")
         return
     _at_most("history", asked.history, limits.history)
-    for name in ("history_feedback", "history_timestamp"):
-        values = getattr(asked, name)
-        if values is not None and len(values) != len(asked.history):
-            raise RequestError(
-                name,
-                f"has {len(values)} entries for {len(asked.history)} items of the history; they must be aligned.",
-            )
+    check_history(asked.history, asked.history_feedback, asked.history_timestamp)
 
 
 def _check_items(items: Mapping[str, Mapping[str, Any]], limits: Limits) -> None:

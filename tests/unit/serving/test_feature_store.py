@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
+import threading
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -116,6 +118,40 @@ def test_tables_of_every_type_and_of_none() -> None:
     rows = [msgspec.json.decode(body) for body in store.get([], ["1", "2"], 0).items.values()]
     assert rows[0] == {"x": 1.0, "ü": True, "s": '"q\n', "n": 7}
     assert rows[1] == {"x": None, "ü": None, "s": None, "n": -(2**63)}
+
+
+def test_who_reads_waits_for_no_writer(tmp_path: Path) -> None:
+    """Another process loads for long: what was there is read at once, also while this one waits to append."""
+    path = tmp_path / "f.db"
+    store = open_store(str(path), {"busy_seconds": 5.0})
+    store.put("users", [("7", b"u")])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing = threading.Thread(target=store.append, args=({"7": [b"1"]}, 10))
+    writing.start()
+    time.sleep(0.05)
+    started = time.monotonic()
+    assert store.get(["7"], [], 10) == Kept(users={"7": b"u"}, events={"7": []})
+    assert time.monotonic() - started < 1.0
+    assert writing.is_alive()
+    other.execute("COMMIT")
+    writing.join()
+    assert store.get(["7"], [], 10).events == {"7": [b"1"]}
+    other.close()
+    store.close()
+
+
+def test_who_is_unknown_leaves_nothing_in_the_store(tmp_path: Path) -> None:
+    """Such a user is known by his request's id."""
+    store = open_store(str(tmp_path / "f.db"))
+    recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
+    recorder.write([exposure("r1", user_id="r1"), click("r1"), exposure("r2", user_id="u2"), click("r2")])
+    recorder.write([click("r1", "a")])
+    recorder.close()
+    with sqlite3.connect(tmp_path / "f.db") as found:
+        assert found.execute("SELECT id, count(*) FROM events GROUP BY id").fetchall() == [("u2", 2)]
+    found.close()
+    store.close()
 
 
 # --- features of a request ---

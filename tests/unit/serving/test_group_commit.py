@@ -192,7 +192,7 @@ def test_a_record_at_fault_is_refused_at_the_door(tmp_path: Path) -> None:
     group = GroupCommit(open_log(str(tmp_path / "log.db")))
     with pytest.raises(RequestError, match="served"):
         group.submit([exposure(served=())])
-    with pytest.raises(RequestError, match="10001; send at most 10000"):
+    with pytest.raises(RequestError, match="10001 records; send at most 10000"):
         group.submit([click()] * 10_001)
     group.close()
     group.close()

@@ -11,21 +11,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import fakeredis
-import polars as pl
 import pytest
 import torch
 
-from sample_logs import item_table, random_requests, user_table
-from served import START, moments_of, rows_of
+from served import load_tables, moments_of, rows_of, served_log
 from slatewise.api import prepare
 from slatewise.data.check import normalise
 from slatewise.data.features import FeatureTransform
 from slatewise.data.log_files import read_frame
-from slatewise.data.log_tables import check_table
 from slatewise.data.prepared import PreparedData
 from slatewise.serving.combine import Rule
 from slatewise.serving.features import Store, open_store
-from slatewise.serving.features.load import load_interactions, load_table
 from slatewise.serving.features.online import OnlineFeatures, Reading
 from slatewise.serving.features.reader import Reader
 from slatewise.serving.features.redis import RedisStore
@@ -42,35 +38,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         return open_store(str(tmp_path / "features.db"))
     return RedisStore(fakeredis.FakeRedis())
-
-
-def make_log(folder: Path, *, interactions: bool) -> Path:
-    """150 requests with ties in time, and tables beside them."""
-    folder.mkdir()
-    requests = random_requests(150, strings=True).with_columns(
-        timestamp=(START + pl.col("timestamp") * 1_000_000).cast(pl.Datetime("us", "UTC")),
-        candidate_price=pl.Series([[None, *one[1:]] for one in random_requests(150)["candidate_price"]]),
-    )
-    requests.write_parquet(folder / "requests.parquet")
-    item_table(strings=True).drop("genres").write_parquet(folder / "items.parquet")
-    user_table(8).write_parquet(folder / "users.parquet")  # some users have no features
-    if interactions:
-        past = requests.filter(pl.int_range(pl.len()) % 3 == 0).select(
-            "user_id", "timestamp", pl.col("exposed").alias("item_id"), "^feedback_.*$", "context_device"
-        )
-        flat = past.explode("item_id", "feedback_click", "feedback_watch")
-        flat.sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / "interactions.parquet")
-    return folder
-
-
-def load(store: Store, folder: Path) -> None:
-    for table in ("users", "items"):
-        frame, faults = check_table(read_frame(folder / f"{table}.parquet"), table)
-        assert not faults
-        load_table(store, table, frame)
-    if (folder / "interactions.parquet").exists():
-        frame, _ = check_table(read_frame(folder / "interactions.parquet"), "interactions")
-        load_interactions(store, frame, keep=100)
 
 
 def in_order(data: PreparedData) -> list[tuple[str, int]]:
@@ -132,10 +99,10 @@ RULES: dict[str, dict[str, Rule]] = {"the last of several events": {"watch": "la
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_log_served_again_gives_its_prepared_batches(store: Store, tmp_path: Path, case: str) -> None:
-    source = make_log(tmp_path / "log", interactions=False)
+    source = served_log(tmp_path / "log", interactions=False)
     data = prepare("parquet", tmp_path / "data", source=source, protocol_options=CASES[case])
     transform = FeatureTransform.load(data.path / "transform")
-    load(store, source)
+    load_tables(store, source)
     rules = RULES.get(case, {})
     online = OnlineFeatures(Reader(store), transform, reading_of(data, rules))
     recorder = Recorder(open_log(str(tmp_path / "log.db")), store)
@@ -173,10 +140,10 @@ def exported_log_prepares_to_the_same(
 
 
 def test_loaded_interactions_are_the_history_that_preparation_took(store: Store, tmp_path: Path) -> None:
-    source = make_log(tmp_path / "log", interactions=True)
+    source = served_log(tmp_path / "log", interactions=True)
     data = prepare("parquet", tmp_path / "data", source=source, protocol_options={"history": 6})
-    load(store, source)
-    load(store, source)  # to load again changes nothing
+    load_tables(store, source)
+    load_tables(store, source)  # to load again changes nothing
     online = OnlineFeatures(Reader(store), FeatureTransform.load(data.path / "transform"), reading_of(data))
     requests = normalise(read_frame(source / "requests.parquet")).drop(
         "exposed", "propensity", "^feedback_.*$"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from slatewise.config import Frozen
@@ -34,24 +34,34 @@ class Config(Frozen):
     """Settings.
 
     Attributes:
-        busy_seconds: how long to wait for another process that writes.
+        busy_seconds: how long a writer waits for another process that writes.
     """
 
     busy_seconds: float = 1.0
 
 
 class SqliteStore:
-    """The file, through one connection that threads take in turn."""
+    """The file. Threads write through one connection in turn; each read has a connection to itself, and waits for no writer."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """``connection``: in autocommit mode, with the tables in it."""
-        self._connection, self._turn = connection, threading.Lock()
+    def __init__(self, url: Url, busy_seconds: float) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            sqlite3.Error: it cannot be opened, or is something else.
+        """
+        self._url, self._busy_seconds = url, busy_seconds
+        self._writer, self._turn = self._connect(), threading.Lock()
+        write_ahead(self._writer, busy_seconds)
+        self._writer.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # the feedback log is what must survive everything
+        self._writer.executescript(SCHEMA)
+        self._idle: list[sqlite3.Connection] = []  # as many as threads ever read at once
 
     def get(self, users: Sequence[str], items: Sequence[str], events: int) -> Kept:
         """See :class:`~slatewise.serving.features.Store`."""
         named = json.dumps(list(users))
-        with self._errors():
-            read = self._connection.execute
+        with self._reading() as read:
             return Kept(
                 users=dict(read(f"SELECT id, body FROM users {NAMED}", (named,))),
                 items=dict(read(f"SELECT id, body FROM items {NAMED}", (json.dumps(list(items)),))),
@@ -62,38 +72,49 @@ class SqliteStore:
     def put(self, table: str, rows: Iterable[tuple[str, bytes]]) -> int:
         """See :class:`~slatewise.serving.features.Store`; all rows or none."""
         assert table in TABLES
-        with self._errors(), self._transaction():
-            done = self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)
-        return done.rowcount
+        with self._writing() as write:
+            return write(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows).rowcount
 
     def append(self, events: Mapping[str, Sequence[bytes]], keep: int) -> None:
         """See :class:`~slatewise.serving.features.Store`."""
         rows = [(user, body) for user, bodies in events.items() for body in bodies]
-        with self._errors(), self._transaction():
-            self._connection.executemany("INSERT INTO events (id, body) VALUES (?, ?)", rows)
-            self._connection.executemany(TRIM, [(user, user, keep) for user in events])
+        with self._writing() as write:
+            write("INSERT INTO events (id, body) VALUES (?, ?)", rows)
+            write(TRIM, [(user, user, keep) for user in events])
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        for connection in (self._writer, *self._idle):
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._url.path or "", timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with self._turn:
+    def _reading(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        with _errors():
             try:
-                yield
-            except sqlite3.Error as error:
-                raise StoreError(str(error)) from error
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection.execute
+            finally:
+                self._idle.append(connection)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+    def _writing(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All statements in one transaction."""
+        with _errors(), self._turn:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer.executemany
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
 
 
 def connect(config: Config, url: Url) -> SqliteStore:
@@ -103,15 +124,17 @@ def connect(config: Config, url: Url) -> SqliteStore:
         UnavailableError: it cannot be opened, or is something else.
     """
     try:
-        connection = sqlite3.connect(
-            url.path or "", timeout=config.busy_seconds, isolation_level=None, check_same_thread=False
-        )
-        write_ahead(connection, config.busy_seconds)
-        connection.execute("PRAGMA synchronous = NORMAL")  # the feedback log is what must survive everything
-        connection.executescript(SCHEMA)
+        return SqliteStore(url, config.busy_seconds)
     except sqlite3.Error as error:
         raise UnavailableError(f"the feature store {url} cannot be opened: {error}.") from None
-    return SqliteStore(connection)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(str(error)) from error
 
 
 def _oldest_first(rows: Iterable[tuple[bytes]]) -> list[bytes]:

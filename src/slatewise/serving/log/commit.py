@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ class CommitConfig(Frozen):
     Attributes:
         group: records that a transaction takes at most (the last caller's are not cut).
         pending: callers that may wait at a time; one more is refused at once.
-        wait_seconds: how long :meth:`GroupCommit.write` waits for its commit.
+        wait_seconds: how long anybody waits for a commit.
     """
 
     group: int = 256
@@ -102,6 +103,20 @@ class GroupCommit:
             raise UnavailableError(
                 f"the feedback log did not commit within {self.config.wait_seconds:g} s; send the same again."
             ) from None
+
+    async def within(self, seconds: float, writing: Future[list[Outcome]]) -> list[Outcome]:
+        """Wait in an event loop for what :meth:`submit` gave, for so long, and no longer than ``wait_seconds``.
+
+        Raises:
+            UnavailableError: as there.   TimeoutError: it takes longer; it may still be written.
+        """
+        outcomes = asyncio.wrap_future(writing)
+        outcomes.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # also when nobody waits
+        return await asyncio.wait_for(
+            asyncio.shield(outcomes), min(max(seconds, 0.0), self.config.wait_seconds)
+        )
 
     def close(self) -> None:
         """Write what was handed over, then close the log."""
