@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import torch
 from torch import Tensor
 
 from slatewise.data.batch import ListBatch
 from slatewise.data.prepared import PreparedData
-from slatewise.evaluation.curves import read_curves
+from slatewise.evaluation.curves import FILE, logged_lines, read_curves
 from slatewise.evaluation.judge_report import judges
 from slatewise.evaluation.plots import calibration_curves, profile, sweep
 from slatewise.evaluation.provenance import made_by
 from slatewise.evaluation.report import Section, write_report
 from slatewise.evaluation.reward_quality import RewardQuality, reward_quality
-from slatewise.evaluation.words import label, written
+from slatewise.evaluation.words import label, number, written
 from slatewise.policies.pick import Pick
 from slatewise.policies.search import Search
 from slatewise.ranker import Ranker
@@ -131,9 +129,7 @@ def _semantic_ids(runs: Mapping[str, Path]) -> Section:
     """Of every row that writes items as paths: how well the codes are used, and how many items had to share a path."""
     rows = []
     for row, run in runs.items():
-        path = run / "metrics.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        facts = next((one for one in map(msgspec.json.decode, lines) if "collision_rate" in one), None)
+        facts = next((line for line in logged_lines(run / FILE) if "collision_rate" in line), None)
         if facts is not None:
             use = " / ".join(f"{100 * facts[key]:.0f}" for key in facts if key.startswith("use_"))
             rows.append(
@@ -201,15 +197,11 @@ def value_of(reward: RewardModel) -> Callable[[ListBatch, Tensor], Tensor]:
 
 def _cells(found: RewardQuality) -> list[str]:
     return [
-        _show(found.r_auc, 4),
-        _show(found.rmse),
-        _show(found.pcoc),
-        " / ".join(map(_show, (found.label_r_auc, found.label_rmse, found.label_pcoc))),
-        f"{_show(found.random_pearson)} / {_show(found.random_spearman)}",
-        f"{_show(found.near_pearson)} / {_show(found.near_spearman)}",
-        _show(found.own_best),
+        number(found.r_auc, 4),
+        number(found.rmse),
+        number(found.pcoc),
+        " / ".join(map(number, (found.label_r_auc, found.label_rmse, found.label_pcoc))),
+        f"{number(found.random_pearson)} / {number(found.random_spearman)}",
+        f"{number(found.near_pearson)} / {number(found.near_spearman)}",
+        number(found.own_best),
     ]
-
-
-def _show(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""What verbs that grade runs share: opening data and rankers that belong together, and a progress bar."""
+"""What verbs that grade share: opening data and rankers that belong together, a progress bar, tables of a report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slatewise.data.prepared import PreparedData
+    from slatewise.evaluation.report import Section
     from slatewise.ranker import Ranker
 
 
@@ -34,6 +35,18 @@ def open_all(data: Path, runs: list[Path], device: str = "cpu") -> tuple[Prepare
     if any(target != targets[0] for target in targets):
         raise ConfigError(f"the runs were trained for different targets, {targets}; evaluate them apart.")
     return prepared.with_target(targets[0]) if targets else prepared, rankers
+
+
+def print_section(section: Section) -> None:
+    """A section of a report as a table on the terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*section.heads, title=section.title, title_justify="left")
+    for row in section.rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
 
 
 class Bar:

@@ -172,16 +172,12 @@ def _facts(verdict: Verdict) -> dict[str, Any]:
 
 def _print(verdict: Verdict) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
+    from slatewise.cli._runs import print_section
     from slatewise.evaluation.experiment_report import arms, differences, notes, sequential
 
     console = Console()
     for part in (arms(verdict), differences(verdict), sequential(verdict)):
-        table = Table(*part.heads, title=part.title, title_justify="left")
-        for row in part.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        print_section(part)
     for note in notes(verdict):
         console.print(note, highlight=False, soft_wrap=True, markup=False)

@@ -48,7 +48,7 @@ def command(
     """
     import msgspec
 
-    from slatewise.cli._runs import Bar, open_all
+    from slatewise.cli._runs import Bar, open_all, print_section
     from slatewise.evaluation.judge_report import judges as judges_table
     from slatewise.evaluation.judging import OwnBest
     from slatewise.evaluation.offline import Config, evaluate
@@ -84,7 +84,8 @@ def command(
         print(msgspec.json.encode(facts).decode())
     else:
         _print(found)
-        _print_section(worth)
+        if worth.rows:
+            print_section(worth)
         if out is not None:
             print(f"report: {out / 'report.html'}")
 
@@ -176,18 +177,6 @@ def _print(found: Evaluation) -> None:
             else:
                 shown.add_section()
         console.print(shown)
-
-
-def _print_section(section: Section) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if not section.rows:
-        return
-    shown = Table(*section.heads, title=section.title)
-    for row in section.rows:
-        shown.add_row(*row)
-    Console().print(shown)
 
 
 def _blocks(widths: list[int], room: int) -> list[list[int]]:

@@ -52,7 +52,7 @@ def read_curves(run: Path, name: str | None = None) -> Curves:
     """
     stages: dict[str, dict[str, Curve]] = {}
     for path in [run / FILE, *sorted((run / "stages").glob(f"*/{FILE}"))]:
-        for number, line in enumerate(_objects(path), 1):
+        for number, line in enumerate(logged_lines(path), 1):
             stage = str(line.get("stage", path.parent.name if path.parent != run else "run"))
             step = line.get("step", number)
             _add(stages.setdefault(stage, {}), line, int(step) if _is_number(step) else number)
@@ -69,7 +69,8 @@ def _add(curves: dict[str, Curve], line: dict[str, Any], step: int) -> None:
             curve.values.append(float(value))
 
 
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
+def logged_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file of them, a line each; what is none is passed over, and a file that is not there is empty."""
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines():

@@ -9,6 +9,7 @@ from slatewise.evaluation.judge_quality import judge_quality
 from slatewise.evaluation.judge_training import SELF
 from slatewise.evaluation.judging import Bench
 from slatewise.evaluation.report import Section
+from slatewise.evaluation.words import number
 
 HEADS = [
     "judge",
@@ -29,10 +30,6 @@ def judges(benches: Sequence[Bench], data: PreparedData, split: str = "test") ->
         found, config = judge_quality(bench.judge, data, evaluator=evaluator, split=split), bench.config
         learnt = f"reward of {config.row}" if config.kind == SELF else f"{config.kind}, {config.users} users"
         shares = (found.order_share, bench.ties())
-        figures = [_show(value) for value in (found.agreement, found.truth, found.pcoc)]
+        figures = [number(value) for value in (found.agreement, found.truth, found.pcoc)]
         rows.append([bench.name, learnt, *figures, *[f"{100 * share:.2f}" for share in shares]])
     return Section("Judges: rank agreement on random lists (Spearman), and what moves them", HEADS, rows)
-
-
-def _show(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

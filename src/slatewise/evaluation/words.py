@@ -35,19 +35,18 @@ def scaled(metric: str, value: float) -> float:
     return 100 * value if is_share(metric) else value
 
 
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number as tables write it; a dash where it is undefined."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
 def written(metric: str, value: float | None) -> str:
     """The value as tables write it; a dash where it is undefined."""
     if value is None or not math.isfinite(value):
         return "–"
-    number = scaled(metric, value)
+    shown = scaled(metric, value)
     if is_share(metric):
-        return f"{number:.2f}"
+        return f"{shown:.2f}"
     if "/" in metric:
-        return f"{number:,.4g}" if abs(number) < 1000 else f"{number:,.0f}"
-    return (
-        f"{number:,.0f}"
-        if abs(number) >= 1000
-        else f"{number:.1f}"
-        if abs(number) >= 100
-        else f"{number:.3f}"
-    )
+        return f"{shown:,.4g}" if abs(shown) < 1000 else f"{shown:,.0f}"
+    return f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.1f}" if abs(shown) >= 100 else f"{shown:.3f}"
