@@ -27,6 +27,7 @@ from slatewise.modules.transformer import KeyValue, check_heads
 # SiLU of this is exactly 0, and so is its slope: what multiplying by a 0/1 mask would give, in one pass less
 HIDDEN = -3e4
 BUCKETS_A_DOUBLING = 2
+BLOCK = 128  # tokens read at a time: what a block of them looks at stays in the processor's cache
 
 
 class HstuConfig(Frozen):
@@ -143,10 +144,21 @@ class Hstu(nn.Module):
         Args:
             mask_BT: True for real tokens; padding may stand anywhere.
             time_BT: seconds (int64), 0 where unknown.
-            visible_BTT: [b, q, k] True where token q may look at token k; by default each sees the real ones up to
-                itself.
+            visible_BTT: [b, q, k] True where token q may look at token k, which may not lie behind it; by default each
+                sees the real ones up to itself.
         """
-        return self.read(x_BTD, mask_BT, time_BT, visible_BQT=visible_BTT)[0]
+        tokens = x_BTD.shape[1]
+        if tokens <= BLOCK or torch.is_grad_enabled() or torch.compiler.is_exporting():
+            return self.read(x_BTD, mask_BT, time_BT, visible_BQT=visible_BTT)[0]
+        parts, earlier = [], None
+        for start in range(0, tokens, BLOCK):
+            now = slice(start, start + BLOCK)
+            visible_BQT = None if visible_BTT is None else visible_BTT[:, now, : now.stop]
+            part_BQD, earlier = self.read(
+                x_BTD[:, now], mask_BT[:, now], time_BT[:, now], earlier, visible_BQT
+            )
+            parts.append(part_BQD)
+        return torch.cat(parts, 1)
 
     def read(
         self,
