@@ -27,7 +27,8 @@ from slatewise.modules.transformer import KeyValue, check_heads
 # SiLU of this is exactly 0, and so is its slope: what multiplying by a 0/1 mask would give, in one pass less
 HIDDEN = -3e4
 BUCKETS_A_DOUBLING = 2
-BLOCK = 128  # tokens read at a time: what a block of them looks at stays in the processor's cache
+# scores of more pairs of tokens than this do not stay in a processor's cache: such batches are read in blocks of tokens
+PAIRS, BLOCK = 2**18, 128
 
 
 class HstuConfig(Frozen):
@@ -147,8 +148,9 @@ class Hstu(nn.Module):
             visible_BTT: [b, q, k] True where token q may look at token k, which may not lie behind it; by default each
                 sees the real ones up to itself.
         """
-        tokens = x_BTD.shape[1]
-        if tokens <= BLOCK or torch.is_grad_enabled() or torch.compiler.is_exporting():
+        rows, tokens, _ = x_BTD.shape
+        whole = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        if whole or rows * tokens**2 <= PAIRS:
             return self.read(x_BTD, mask_BT, time_BT, visible_BQT=visible_BTT)[0]
         parts, earlier = [], None
         for start in range(0, tokens, BLOCK):

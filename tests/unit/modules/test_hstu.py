@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batches import close
 from slatewise.errors import ConfigError
-from slatewise.modules.hstu import BLOCK, Hstu, HstuConfig
+from slatewise.modules.hstu import BLOCK, PAIRS, Hstu, HstuConfig
 
 CONFIG = HstuConfig(width=12, layers=2, heads=3, length=7, time_buckets=9)
 
@@ -124,9 +124,11 @@ def test_reading_in_parts_is_reading_at_once() -> None:
 
 
 def test_a_long_history_is_read_in_blocks_to_the_same_end() -> None:
-    stack, (x_BTD, mask_BT, time_BT) = make_stack(), tokens(2, 2 * BLOCK + 44)
+    length = 3 * BLOCK + 44
+    assert 2 * length**2 > PAIRS
+    stack, (x_BTD, mask_BT, time_BT) = make_stack(), tokens(2, length)
     mask_BT[0, BLOCK - 9 : BLOCK + 5] = False
-    earlier_BTT = mask_BT[:, None] & torch.ones(2 * BLOCK + 44, 2 * BLOCK + 44, dtype=torch.bool).tril(-3)
+    earlier_BTT = mask_BT[:, None] & torch.ones(length, length, dtype=torch.bool).tril(-3)
     for visible_BTT in (None, earlier_BTT):
         learnt_BTD = stack(x_BTD, mask_BT, time_BT, visible_BTT).detach()  # whole, for its gradient
         with torch.no_grad():
