@@ -110,20 +110,21 @@ class CatalogueMetrics:
         return columns
 
     def _overlap(self, batch: ListBatch, steps: Steps | None) -> Columns:
+        if steps is None or not self._of["overlap"]:
+            nothing_B = torch.full((batch.size,), torch.nan, dtype=torch.float64)
+            return {f"overlap@{places}": nothing_B for places in self._of["overlap"]}
+        first_BN, second_BN = (
+            score.masked_fill(~batch.mask_BN.to(score.device), -torch.inf)
+            .argsort(dim=1, descending=True, stable=True)
+            .cpu()
+            for score in steps(batch)
+        )
         columns: Columns = {}
         for places in self._of["overlap"]:
-            if steps is None:
-                columns[f"overlap@{places}"] = torch.full((batch.size,), torch.nan, dtype=torch.float64)
-                continue
-            first, second = (
-                score.masked_fill(~batch.mask_BN.to(score.device), -torch.inf)
-                .argsort(dim=1, descending=True, stable=True)[:, :places]
-                .cpu()
-                for score in steps(batch)
-            )
+            first_BK, second_BK = first_BN[:, :places], second_BN[:, :places]
             count_B = batch.mask_BN.sum(1).cpu().clamp(max=places)
-            real_BK = torch.arange(first.shape[1]) < count_B[:, None]
-            same_BKK = (first[:, :, None] == second[:, None]) & real_BK[:, :, None] & real_BK[:, None]
+            real_BK = torch.arange(first_BK.shape[1]) < count_B[:, None]
+            same_BKK = (first_BK[:, :, None] == second_BK[:, None]) & real_BK[:, :, None] & real_BK[:, None]
             columns[f"overlap@{places}"] = same_BKK.sum((1, 2)).double() / count_B
         return columns
 
