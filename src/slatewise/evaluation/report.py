@@ -85,14 +85,14 @@ def write_report(
 
 def _own_notes(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     notes = [F1_NOTE] if any(base(column) == "f1" for column in columns) else []
-    for row in rows[:1]:  # where a metric is defined depends on the request, not on the policy
-        fewer: dict[int, list[str]] = {}
-        for column in columns:
-            if row.counts.get(column, row.requests) < row.requests:
-                fewer.setdefault(row.counts[column], []).append(column)
-        notes += [
-            f"Over {count:,} of {row.requests:,} requests: {', '.join(c)}." for count, c in fewer.items()
-        ]
+    requests = max((row.requests for row in rows), default=0)
+    fewer: dict[int, list[str]] = {}
+    for column in columns:
+        # a policy has a metric on all requests that define it, or cannot have it at all
+        count = max((row.counts.get(column, row.requests) for row in rows), default=0)
+        if 0 < count < requests:
+            fewer.setdefault(count, []).append(column)
+    notes += [f"Over {count:,} of {requests:,} requests: {', '.join(c)}." for count, c in fewer.items()]
     return notes
 
 

@@ -95,6 +95,19 @@ def test_the_three_files_agree(tmp_path: Path, run: Path) -> None:
     assert "Over 90 of 100 requests: ndcg@6." in text
 
 
+def test_a_metric_that_some_policies_cannot_have_is_counted_over_the_others(tmp_path: Path) -> None:
+    """A floor that cannot search the catalogue says nothing of how many requests ask for a new item."""
+    rows = [
+        row("random", "floor", 0.3, counts={"ndcg@6": 90, "regret": 0}),
+        row("oneranker", "ranker", 0.8, counts={"ndcg@6": 90, "regret": 7}),
+    ]
+    write_report(tmp_path, title="Table", rows=rows, columns=COLUMNS)
+    text = (tmp_path / "report.md").read_text()
+    assert "Over 7 of 100 requests: regret." in text
+    assert "Over 90 of 100 requests: ndcg@6." in text
+    assert "Over 0 of" not in text
+
+
 def test_the_page_stands_alone_and_escapes_names(tmp_path: Path, run: Path) -> None:
     html = write_report(tmp_path, title="A & B <i>", rows=ROWS, columns=COLUMNS, curves=[read_curves(run)],
                         meta={"command": "<script>"}).read_text()  # fmt: skip
