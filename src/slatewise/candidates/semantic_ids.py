@@ -71,6 +71,11 @@ class SemanticIds:
         codes_IS[new_I] = place(vectors_ID[new_I].astype(np.float32), self.centres_SKD, codes_IS[had_I])
         return SemanticIds(codes_IS, had_I | new_I, self.centres_SKD)
 
+    def nearest(self, vectors_ID: Floats) -> Ints:
+        """(I, S) the path of each vector by itself, whoever else has it."""
+        nobody = np.zeros((0, len(self.centres_SKD)), dtype=np.int64)
+        return descend(vectors_ID.astype(np.float32), self.centres_SKD, nobody)
+
     def report(self, vectors_ID: Floats) -> dict[str, float]:
         """How well the paths describe the vectors of the items that have one.
 

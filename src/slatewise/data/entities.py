@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,11 @@ T = TypeVar("T")
 POPULARITY = "log_popularity"
 ORGANIC = "organic"  # of items: content that is never recommended; no feature
 AVAILABLE = "available_from"  # of items: when each may first be recommended; no feature
+
+
+def lasting(names: Sequence[str]) -> NDArray[np.bool_]:
+    """(F,) True for numbers that are the same before and after anybody met an item: all but its popularity."""
+    return np.array([name != POPULARITY for name in names], dtype=bool)
 
 
 class _Saved(Frozen):

@@ -135,7 +135,9 @@ def _extend(before: ItemTable, now: ItemTable, entities: EntityFeatures) -> None
     """Fill the table of a wider model: all items' features, places and semantic ids."""
     old, trained = len(before.space_IV), before.trained
     space_IV = before.space_IV.cpu().numpy()
-    space_IV = np.concatenate([space_IV, extend_space(space_IV, entities.table)])
+    space_IV = np.concatenate(
+        [space_IV, extend_space(space_IV, entities.table, before.lasting_F.cpu().numpy())]
+    )
     codes_IS = before.codes_IS.cpu().numpy()
     has_I = codes_IS[:, 0] >= 0
     fitted_I = has_I & (np.arange(old) < trained)
@@ -145,4 +147,7 @@ def _extend(before: ItemTable, now: ItemTable, entities: EntityFeatures) -> None
     real_I[0] = False
     ids = replace(ids, real_I=has_I).assign(space_IV, real_I)
     paths_IS = np.where(ids.real_I[:, None], ids.codes_IS, -1)
-    now.load(entities.table, torch.from_numpy(space_IV), torch.from_numpy(paths_IS))
+    # new items lie where they lie as new ones; the old ones stay
+    unmet_IV = np.concatenate([before.unmet_IV.cpu().numpy(), space_IV[old:]])
+    unmet_paths_IS = np.concatenate([before.unmet_codes_IS.cpu().numpy(), paths_IS[old:]])
+    now.load(entities.table, *map(torch.from_numpy, (space_IV, paths_IS, unmet_IV, unmet_paths_IS)))

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from slatewise import config as configs
 from slatewise.candidates import semantic_ids
+from slatewise.candidates.retrieval import Bools, Floats
 from slatewise.candidates.semantic_ids import SemanticIdConfig
 from slatewise.config import Frozen, Positive, Share, Weight
+from slatewise.data.entities import lasting
 from slatewise.data.interactions import InteractionBatch
 from slatewise.data.prepared import PreparedData
 from slatewise.data.tables import Entities
@@ -29,7 +31,6 @@ from slatewise.training.run import Run
 
 RIDGE = 10.0  # of the map from features to collaborative vectors, which new items get theirs by
 CLIP = 10.0  # a target weighs at most so many times the mean one
-Floats = NDArray[np.float32]
 
 StepLoss = Callable[[OneRanker, InteractionBatch, int], tuple[Tensor, dict[str, Any]]]
 
@@ -57,38 +58,48 @@ class SequenceConfig(Frozen):
 # --- items ---
 
 
-def item_space(items: Entities, trained: int) -> Floats:
-    """(I, V) where items lie: their features beside their collaborative vectors, each block of unit mean norm.
+def item_space(items: Entities, trained: int, lasting_F: Bools) -> tuple[Floats, Floats]:
+    """(I, V) where items lie: their features beside their collaborative vectors, each block of unit mean norm; and the same
+    of every item as if it was new.
 
     An item without a collaborative vector, such as one that training never saw, gets the one that a ridge regression on
     features expects, so that it has a place among the others before anybody met it.
+
+    Args:
+        items: the whole vocabulary.   trained: items that training knows.
+        lasting_F: the numbers that are the same before and after anybody met an item; others are no place to lie at.
     """
-    content_IF, vector_IV = _content(items), np.asarray(items.vector, np.float64)
+    content_IF, vector_IV = _content(items, lasting_F), np.asarray(items.vector, np.float64)
+    expected_IV = vector_IV
     has_I = np.linalg.norm(vector_IV, axis=1) > 0
     has_I[trained:] = False
-    if vector_IV.shape[1] and has_I.any() and not has_I.all():
+    if vector_IV.shape[1] and has_I.any():
         x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
         square_FF = x_IF[has_I].T @ x_IF[has_I] + RIDGE * np.eye(x_IF.shape[1])
-        map_FV = np.linalg.solve(square_FF, x_IF[has_I].T @ vector_IV[has_I])
-        vector_IV = np.where(has_I[:, None], vector_IV, x_IF @ map_FV)
-    space_IV = np.concatenate([_unit(content_IF), _unit(vector_IV)], 1).astype(np.float32)
-    space_IV[0] = 0.0
+        expected_IV = x_IF @ np.linalg.solve(square_FF, x_IF[has_I].T @ vector_IV[has_I])
+        vector_IV = np.where(has_I[:, None], vector_IV, expected_IV)
+    content_IF, norm = content_IF / _norm(content_IF), _norm(vector_IV)
+    space_IV, unmet_IV = (
+        np.concatenate([content_IF, block_IV / norm], 1).astype(np.float32)
+        for block_IV in (vector_IV, expected_IV)
+    )
+    space_IV[0] = unmet_IV[0] = 0.0
     if not space_IV.any():
         raise DataError(
             "items have neither features nor collaborative vectors, so semantic ids cannot be made of them; "
             "add an items table, or prepare with a protocol that fits vectors."
         )
-    return space_IV
+    return space_IV, unmet_IV
 
 
-def extend_space(space_IV: Floats, items: Entities) -> Floats:
+def extend_space(space_IV: Floats, items: Entities, lasting_F: Bools) -> Floats:
     """(n, V) where the last n items lie, in the space ``space_IV`` of the others, none of which moves.
 
     The map from features to collaborative vectors is that of :func:`item_space`: it is found again on all others, of
     which those without a vector of their own lie on it, so that they change nothing in it.
     """
     old = len(space_IV)
-    content_IF = _content(items, old)
+    content_IF = _content(items, lasting_F, old)
     vector_IV = space_IV[:, content_IF.shape[1] :].astype(np.float64)
     x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
     square_FF = x_IF[1:old].T @ x_IF[1:old] + RIDGE * np.eye(x_IF.shape[1])
@@ -98,17 +109,13 @@ def extend_space(space_IV: Floats, items: Entities) -> Floats:
     )
 
 
-def _content(items: Entities, known: int | None = None) -> NDArray[np.float64]:
-    """Numbers, and one column for each value that a category has among the first ``known`` items (all by default)."""
-    columns = [np.asarray(items.numeric, np.float64)]
+def _content(items: Entities, lasting_F: Bools, known: int | None = None) -> NDArray[np.float64]:
+    """Lasting numbers, and one column for each value that a category has among the first ``known`` items (all by default)."""
+    columns = [np.asarray(items.numeric, np.float64)[:, lasting_F]]
     for codes_I in np.asarray(items.categories).T:
         size = int(codes_I[:known].max(initial=0)) + 1
         columns.append(np.eye(size)[np.minimum(codes_I, size - 1)][:, 1:] * (codes_I < size)[:, None])
     return np.concatenate(columns, 1)
-
-
-def _unit(block_IF: NDArray[np.float64]) -> NDArray[np.float64]:
-    return block_IF / _norm(block_IF)
 
 
 def _norm(block_IF: NDArray[np.float64]) -> float:
@@ -125,7 +132,7 @@ def start_model(
     Semantic ids are fitted on trained items; new ones are assigned paths beside them.
     """
     trained = data.schema.trained_items or data.schema.items
-    space_IV = item_space(data.items, trained)
+    space_IV, unmet_IV = item_space(data.items, trained, lasting(data.schema.item_numeric))
     real_I = catalogue_mask(data).numpy()
     known_I = real_I & (np.arange(len(real_I)) < trained)
     ids = semantic_ids.fit(sequence.ids, space_IV, known_I, child_seed(run.seed, "ids"))
@@ -135,8 +142,11 @@ def start_model(
     config = configs.build(oneranker.Config, {**configs.to_plain(shape), **found})
     torch.manual_seed(child_seed(run.seed, "init", name))
     model = oneranker.build(config, data.schema)
-    codes_IS = np.where(ids.real_I[:, None], ids.codes_IS, -1)
-    model.items.load(data.items, torch.from_numpy(space_IV), torch.from_numpy(codes_IS))
+    codes_IS, unmet_codes_IS = (
+        np.where(ids.real_I[:, None], codes, -1) for codes in (ids.codes_IS, ids.nearest(unmet_IV))
+    )
+    tables = (space_IV, codes_IS, unmet_IV, unmet_codes_IS)
+    model.items.load(data.items, *map(torch.from_numpy, tables))
     return model, config
 
 

@@ -190,11 +190,12 @@ def test_places_are_extended_by_the_same_map() -> None:
     vector = rng.standard_normal((120, 5)).astype(np.float32)
     numeric[0] = category[0] = vector[0] = 0
     vector[60:] = vector[3] = 0  # one of the trained ones has none either
-    space_IV = item_space(Entities(numeric, category, vector, np.zeros(120, bool)), 60)
+    lasting = np.array([True, False, True])
+    space_IV, _ = item_space(Entities(numeric, category, vector, np.zeros(120, bool)), 60, lasting)
     again = np.concatenate([numeric, numeric[3:4], numeric[80:90], numeric[:1] + 9])
     codes = np.concatenate([category, category[3:4], category[80:90], category[:1] + 9])
     more = Entities(again, codes, np.zeros((132, 0), np.float32), np.zeros(132, bool))
-    found = extend_space(space_IV, more)
+    found = extend_space(space_IV, more, lasting)
     np.testing.assert_allclose(found[0], space_IV[3], atol=1e-5)
     np.testing.assert_allclose(found[1:11], space_IV[80:90], atol=1e-5)
     assert np.isfinite(found[11]).all()

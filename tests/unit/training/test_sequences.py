@@ -90,10 +90,12 @@ def test_centres_and_the_consistency_loss_come_when_they_should(data: PreparedDa
         assert len(range(0, steps, plan.refresh_every)) == 5
 
 
-def test_centres_are_of_items_whose_ids_are_not_hidden(data: PreparedData, tmp_path: Path) -> None:
+def test_centres_are_of_items_none_of_which_is_taken_for_a_new_one(
+    data: PreparedData, tmp_path: Path
+) -> None:
     centres = []
     for seed in (1, 2):
-        model = made(data, tmp_path, items=ItemConfig(id_dropout=0.5)).train()
+        model = made(data, tmp_path, items=ItemConfig(newness=0.5)).train()
         torch.manual_seed(seed)
         assert model.target is not None
         model.target.centre_JD.zero_()
@@ -271,9 +273,20 @@ def test_a_new_item_lies_where_its_features_say() -> None:
     known[150:] = 0
     items = Entities(numeric, np.zeros((200, 0), np.int32), known, np.zeros(200, bool))
     full = Entities(numeric, np.zeros((200, 0), np.int32), vector, np.zeros(200, bool))
-    ours, truth = item_space(items, 150)[150:, 3:], item_space(full, 200)[150:, 3:]
-    assert np.corrcoef(ours.ravel(), truth.ravel())[0, 1] > 0.99
-    assert not item_space(items, 150)[0].any()
+    lasting = np.ones(3, bool)
+    (ours, unmet), (truth, _) = item_space(items, 150, lasting), item_space(full, 200, lasting)
+    assert np.corrcoef(ours[150:, 3:].ravel(), truth[150:, 3:].ravel())[0, 1] > 0.99
+    np.testing.assert_array_equal(unmet[150:], ours[150:])
+    np.testing.assert_array_equal(unmet[:, :3], ours[:, :3])
+    assert (
+        np.abs(unmet[1:150, 3:] - ours[1:150, 3:]).max() > 1e-3
+    )  # who was met lies where those who met it say
+    assert not ours[0].any()
+    assert not unmet[0].any()
+    numeric[150:, 1] = 9  # a number that only those have that were met says nothing of where an item lies
+    np.testing.assert_array_equal(
+        item_space(items, 150, np.array([True, False, True]))[0][150:].std(0) > 0, [True] * 6
+    )
     nothing = Entities(
         np.zeros((5, 0), np.float32),
         np.zeros((5, 0), np.int32),
@@ -281,4 +294,4 @@ def test_a_new_item_lies_where_its_features_say() -> None:
         np.zeros(5, bool),
     )
     with pytest.raises(DataError, match="neither features nor collaborative vectors"):
-        item_space(nothing, 5)
+        item_space(nothing, 5, np.ones(0, bool))
