@@ -166,7 +166,7 @@ def _refresh(model: OneRanker, seed: int) -> None:
         return
     index_M = model.items.catalogue()
     training = model.items.training
-    model.items.eval()  # centres are of the items as they are searched, no id hidden
+    model.items.eval()  # centres are of the items as they are searched, none taken for a new one
     with torch.no_grad():
         vector_MD = model.items.of(index_M[index_M < model.items.trained]).cpu().numpy()
     model.items.train(training)

@@ -278,15 +278,16 @@ def test_a_new_item_lies_where_its_features_say() -> None:
     assert np.corrcoef(ours[150:, 3:].ravel(), truth[150:, 3:].ravel())[0, 1] > 0.99
     np.testing.assert_array_equal(unmet[150:], ours[150:])
     np.testing.assert_array_equal(unmet[:, :3], ours[:, :3])
-    assert (
-        np.abs(unmet[1:150, 3:] - ours[1:150, 3:]).max() > 1e-3
-    )  # who was met lies where those who met it say
+    # who was met lies where those who met it say
+    assert np.abs(unmet[1:150, 3:] - ours[1:150, 3:]).max() > 1e-3
     assert not ours[0].any()
     assert not unmet[0].any()
-    numeric[150:, 1] = 9  # a number that only those have that were met says nothing of where an item lies
-    np.testing.assert_array_equal(
-        item_space(items, 150, np.array([True, False, True]))[0][150:].std(0) > 0, [True] * 6
-    )
+    some = np.array([True, False, True])
+    before = item_space(items, 150, some)
+    assert before[0].shape[1] == 6
+    assert (before[0][150:].std(0) > 0).all()
+    numeric[150:, 1] = 9  # what only meeting an item tells is no part of where it lies
+    np.testing.assert_array_equal(item_space(items, 150, some), before)
     nothing = Entities(
         np.zeros((5, 0), np.float32),
         np.zeros((5, 0), np.int32),

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from slatewise.data.batch import ListBatch
+from slatewise.data.entities import lasting
 from slatewise.data.prepared import Split
 from slatewise.data.schema import Schema
 
@@ -27,7 +28,7 @@ class JudgeFeatures(nn.Module):
 
     def __init__(self, schema: Schema, width: int, dropout: float) -> None:
         super().__init__()
-        self.columns = [i for i, name in enumerate(schema.item_numeric) if name != "log_popularity"]
+        self.columns = lasting(schema.item_numeric).nonzero()[0].tolist()
         self.register_buffer("log_count_I", torch.zeros(schema.items))
         self.item = nn.Embedding(schema.items, width)
         self.vector, self.vector_map = (
