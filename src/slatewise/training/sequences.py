@@ -74,9 +74,7 @@ def item_space(items: Entities, trained: int, lasting_F: Bools) -> tuple[Floats,
     has_I = np.linalg.norm(vector_IV, axis=1) > 0
     has_I[trained:] = False
     if vector_IV.shape[1] and has_I.any():
-        x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
-        square_FF = x_IF[has_I].T @ x_IF[has_I] + RIDGE * np.eye(x_IF.shape[1])
-        expected_IV = x_IF @ np.linalg.solve(square_FF, x_IF[has_I].T @ vector_IV[has_I])
+        expected_IV = _expected(content_IF, has_I, vector_IV[has_I])
         vector_IV = np.where(has_I[:, None], vector_IV, expected_IV)
     content_IF, norm = content_IF / _norm(content_IF), _norm(vector_IV)
     space_IV, unmet_IV = (
@@ -101,12 +99,20 @@ def extend_space(space_IV: Floats, items: Entities, lasting_F: Bools) -> Floats:
     old = len(space_IV)
     content_IF = _content(items, lasting_F, old)
     vector_IV = space_IV[:, content_IF.shape[1] :].astype(np.float64)
+    place_I = np.arange(len(content_IF))
+    expected_IV = _expected(content_IF, (place_I > 0) & (place_I < old), vector_IV[1:])
+    new = [content_IF[old:] / _norm(content_IF[:old]), expected_IV[old:]]
+    return np.concatenate(new, 1).astype(np.float32)
+
+
+def _expected(
+    content_IF: NDArray[np.float64], known_I: Bools, vector_KV: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(I, V) what a ridge regression on features expects of every item, from the vectors of the K known ones."""
     x_IF = np.concatenate([content_IF, np.ones((len(content_IF), 1))], 1)
-    square_FF = x_IF[1:old].T @ x_IF[1:old] + RIDGE * np.eye(x_IF.shape[1])
-    map_FV = np.linalg.solve(square_FF, x_IF[1:old].T @ vector_IV[1:])
-    return np.concatenate([content_IF[old:] / _norm(content_IF[:old]), x_IF[old:] @ map_FV], 1).astype(
-        np.float32
-    )
+    square_FF = x_IF[known_I].T @ x_IF[known_I] + RIDGE * np.eye(x_IF.shape[1])
+    expected_IV: NDArray[np.float64] = x_IF @ np.linalg.solve(square_FF, x_IF[known_I].T @ vector_KV)
+    return expected_IV
 
 
 def _content(items: Entities, lasting_F: Bools, known: int | None = None) -> NDArray[np.float64]:
