@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from slatewise.data.batch import ListBatch
+from slatewise.data.entities import POPULARITY
 from slatewise.data.prepared import PreparedData
 from slatewise.evaluation.ranking import rank_by_score, uniform_BN
 from slatewise.evaluation.truth import Truth, searchable
@@ -175,8 +176,8 @@ def _by_features(data: PreparedData, length: int) -> list[Policy]:
                 "inverted-retriever", lambda batch: -batch.candidate_numeric_BNF[:, :, score], length
             ),
         ]
-    if "log_popularity" in schema.item_numeric:
-        popularity = schema.item_numeric.index("log_popularity")
+    if POPULARITY in schema.item_numeric:
+        popularity = schema.item_numeric.index(POPULARITY)
         rows.append(ScorePolicy("popularity", lambda batch: batch.item_numeric_BNF[:, :, popularity], length))
     return rows
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from slatewise.candidates.popularity import log_popularity
 from slatewise.candidates.retrieval import Floats, Ints
 from slatewise.config import Count, Frozen, Positive
+from slatewise.data.entities import POPULARITY
 from slatewise.data.log import Lists, Log
 from slatewise.protocols._chunks import SPLITS, Chunks
 from slatewise.rng import numpy_rng
@@ -84,9 +85,7 @@ def assemble(
     is its rating divided by the top rating.
     """
     click_RE = chunks.rating_RE >= settings.positive
-    popularity = pl.DataFrame(
-        {"item_id": chunks.item_ids, "log_popularity": log_popularity(chunks.training())}
-    )
+    popularity = pl.DataFrame({"item_id": chunks.item_ids, POPULARITY: log_popularity(chunks.training())})
     vectors = pl.DataFrame({"item_id": chunks.item_ids, "vector": _rows(item_vectors_ID)})
     return Lists(
         requests=requests_table(chunks, *shuffled(items_RN, score_RN, seed), click_RE),

@@ -32,6 +32,7 @@ from slatewise.candidates import matrix_factorization
 from slatewise.candidates.popularity import log_popularity
 from slatewise.candidates.retrieval import Bools, Interactions, Ints, Requests
 from slatewise.config import Frozen
+from slatewise.data.entities import POPULARITY
 from slatewise.data.log import Lists, Log
 from slatewise.data.split import check_split
 from slatewise.errors import ConfigError, DataError
@@ -230,11 +231,11 @@ def _requests(events: Events, row_R: Ints, split_R: Ints, items_RN: Ints) -> pl.
 
 def _items(log: Log, events: Events, positive: Interactions) -> pl.DataFrame:
     """Every item that there is, with its features and ``log_popularity``: how often it was positive in training."""
-    known = pl.DataFrame({"item_id": events.items, "log_popularity": log_popularity(positive)})
+    known = pl.DataFrame({"item_id": events.items, POPULARITY: log_popularity(positive)})
     if log.items is None:
         return known
     own = log.items.with_columns(pl.col("item_id").cast(known.schema["item_id"])).drop(
-        "log_popularity", strict=False
+        POPULARITY, strict=False
     )
     return known.join(own, on="item_id", how="left", maintain_order="left")
 
