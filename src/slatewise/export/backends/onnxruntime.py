@@ -89,7 +89,10 @@ def _quantise(model: Path, out: Path) -> None:
     from slatewise.export.onnx import without_shapes
 
     with quiet():
-        quantize_dynamic(without_shapes(model), out, per_channel=True, weight_type=QuantType.QInt8)
+        # Weights of 7 bits: without VNNI a processor adds two products in 16 bits, which full weights overflow
+        quantize_dynamic(
+            without_shapes(model), out, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+        )
 
 
 def load(artifact: Artifact, config: Config) -> OnnxRuntime:
